@@ -1,0 +1,138 @@
+//! `history.csv` and `steps.csv`: what training wrote down as it went.
+
+use crate::RunError;
+use crate::directory::write_atomically;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::Write;
+use std::path::Path;
+
+/// One line of `history.csv`. Losses are means over images; accuracies lie in `[0, 1]`; validation figures are absent
+/// where there is no validation split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean loss over the epoch's training images, each as its batch saw it.
+    pub train_loss: f64,
+    /// Mean loss over the validation images after the epoch, in evaluation mode.
+    pub valid_loss: Option<f64>,
+    /// Share of the training images that their batch classified right.
+    pub train_accuracy: f64,
+    /// Share of the validation images classified right.
+    pub valid_accuracy: Option<f64>,
+    /// Learning rate of the epoch's last step.
+    pub learning_rate: f64,
+    /// Wall time of the epoch with its validation, in seconds.
+    pub seconds: f64,
+    /// Training images per second.
+    pub images_per_s: f64,
+}
+
+/// One line of `steps.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// From 1, over all epochs.
+    pub step: u64,
+    /// From 1.
+    pub epoch: usize,
+    /// Mean loss of the batch, before the update.
+    pub loss: f64,
+}
+
+/// Writes a whole table, atomically. An empty table has its header.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn write_table<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<(), RunError> {
+    write_atomically(path, |file| {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
+        writer.write_record(header)?;
+        for row in rows {
+            writer.serialize(row)?;
+        }
+        writer.flush()
+    })
+}
+
+/// Adds rows to a table that [`write_table`] began.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn append_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError> {
+    let attempt = || -> std::io::Result<()> {
+        let mut text = Vec::new();
+        {
+            let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(&mut text);
+            for row in rows {
+                writer.serialize(row)?;
+            }
+            writer.flush()?;
+        }
+        std::fs::OpenOptions::new().append(true).open(path)?.write_all(&text)
+    };
+    attempt().map_err(RunError::io(path, "write"))
+}
+
+/// Reads a table. A last line that a kill cut short is not a row.
+///
+/// # Errors
+/// Where the file cannot be read, or a line is not of the table's form.
+pub fn read_table<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunError> {
+    let mut text = std::fs::read_to_string(path).map_err(RunError::io(path, "read"))?;
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    csv::Reader::from_reader(text.as_bytes())
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .map_err(|e| RunError::malformed(path, e, "a table as `roentgen train` writes it"))
+}
+
+/// The columns of `history.csv`.
+pub const HISTORY_HEADER: [&str; 8] = [
+    "epoch",
+    "train_loss",
+    "valid_loss",
+    "train_accuracy",
+    "valid_accuracy",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+];
+
+/// The columns of `steps.csv`.
+pub const STEPS_HEADER: [&str; 3] = ["step", "epoch", "loss"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_survive_a_round_trip_and_a_line_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.csv");
+        let rows: Vec<StepRecord> = (1..4).map(|step| StepRecord { step, epoch: 1, loss: 1.0 / step as f64 }).collect();
+        write_table(&path, &STEPS_HEADER, &rows[..1]).unwrap();
+        append_rows(&path, &rows[1..]).unwrap();
+        assert_eq!(read_table::<StepRecord>(&path).unwrap(), rows);
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"4,1,0.2").unwrap();
+        assert_eq!(read_table::<StepRecord>(&path).unwrap(), rows);
+    }
+
+    #[test]
+    fn an_epoch_without_validation_has_empty_cells() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.csv");
+        let row = EpochRecord {
+            epoch: 1,
+            train_loss: 0.5,
+            valid_loss: None,
+            train_accuracy: 0.75,
+            valid_accuracy: None,
+            learning_rate: 0.001,
+            seconds: 2.0,
+            images_per_s: 10.0,
+        };
+        write_table(&path, &HISTORY_HEADER, std::slice::from_ref(&row)).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("0.5,,0.75,,"));
+        assert_eq!(read_table::<EpochRecord>(&path).unwrap(), [row]);
+    }
+}
