@@ -1,0 +1,189 @@
+//! What every kernel runs on: an instruction set, threads, and memory of their own.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use thiserror::Error;
+
+use crate::convolution::correlate::WorkList;
+use crate::threads::{DisjointMut, ThreadPool, share};
+use crate::{AlignedBuffer, Isa};
+
+/// Why there is no [`Compute`].
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ComputeError {
+    /// `ROENTGEN_ISA` names an instruction set that no kernel is compiled for.
+    #[error("unknown instruction set `{0}` in ROENTGEN_ISA: expected scalar, avx2 or avx512, or the variable unset")]
+    UnknownIsa(String),
+    /// The processor lacks the instruction set asked for.
+    #[error(
+        "this processor lacks the instruction set {0}: unset ROENTGEN_ISA, or choose one that it has (scalar always runs)"
+    )]
+    IsaUnavailable(&'static str),
+    /// Zero threads were asked for.
+    #[error("0 threads cannot compute: ask for at least 1")]
+    NoThreads,
+    /// The system refused to start a thread.
+    #[error("could not start {threads} threads ({source}): ask for fewer")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// An instruction set, a pool of parked threads, and scratch memory for each of them.
+///
+/// All kernels are methods. Results have the same bits for any number of threads. After the first call with given
+/// shapes a kernel allocates nothing. Several threads may share one `Compute`; their calls take turns.
+pub struct Compute {
+    isa: Isa,
+    pool: ThreadPool,
+    /// One for each thread, then one for what all threads share in a call.
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+impl Compute {
+    /// On `threads` threads (the caller is one of them), with the instruction set that `ROENTGEN_ISA` forces, else the
+    /// best that the processor has. More threads than cores work, without gain.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    pub fn new(threads: usize) -> Result<Compute, ComputeError> {
+        Compute::with_isa(threads, Isa::forced()?.unwrap_or_else(Isa::detect))
+    }
+
+    /// As [`Compute::new`], with the instruction set given; the environment is not asked.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    pub fn with_isa(threads: usize, isa: Isa) -> Result<Compute, ComputeError> {
+        if threads == 0 {
+            return Err(ComputeError::NoThreads);
+        }
+        let isa = isa.checked()?;
+        let pool = ThreadPool::new(threads).map_err(|source| ComputeError::Threads { threads, source })?;
+        let scratch = (0..=threads).map(|_| Mutex::default()).collect();
+        Ok(Compute { isa, pool, scratch })
+    }
+
+    /// The instruction set that every kernel runs on.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The number of threads, the caller included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Cuts `0..items` into one contiguous range per thread and calls `body` with each, on its thread and with its
+    /// scratch memory. A thread without items is left out.
+    ///
+    /// # Panics
+    /// With a panic of `body`; and where it is called from inside another `parallel`.
+    pub(crate) fn parallel(&self, items: usize, body: impl Fn(Range<usize>, &mut Scratch) + Sync) {
+        let threads = self.threads();
+        self.pool.run(&|index| {
+            let range = share(items, index, threads);
+            if !range.is_empty() {
+                with_scratch(&self.scratch[index], |scratch| body(range, scratch));
+            }
+        });
+    }
+
+    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` floats, and calls
+    /// `body(index of its first chunk, part, scratch)` with each.
+    ///
+    /// # Panics
+    /// Where `target` is not made of whole chunks, and as [`Compute::parallel`].
+    pub(crate) fn parallel_chunks(
+        &self,
+        target: &mut [f32],
+        chunk: usize,
+        body: impl Fn(usize, &mut [f32], &mut Scratch) + Sync,
+    ) {
+        assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} floats in chunks of {chunk}", target.len());
+        let (chunks, target) = (target.len() / chunk, DisjointMut::new(target));
+        self.parallel(chunks, |range, scratch| {
+            // SAFETY: the ranges of different threads are disjoint, and each is asked for once.
+            let part = unsafe { target.part(range.start * chunk..range.end * chunk) };
+            body(range.start, part, scratch);
+        });
+    }
+
+    /// Calls `body` with the scratch memory that no thread owns: what one parallel phase writes there, the next can read.
+    pub(crate) fn with_shared_scratch<R>(&self, body: impl FnOnce(&mut Scratch) -> R) -> R {
+        with_scratch(&self.scratch[self.threads()], body)
+    }
+}
+
+fn with_scratch<R>(scratch: &Mutex<Scratch>, body: impl FnOnce(&mut Scratch) -> R) -> R {
+    // A panic leaves nothing half-changed that matters: nobody relies on what scratch memory holds.
+    body(&mut scratch.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Memory that keeps its size from call to call, so that only the first call with given shapes allocates.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) buffer: GrowingBuffer,
+    /// What a convolution lists for itself.
+    pub(crate) work: WorkList,
+}
+
+impl Scratch {
+    /// `len` floats, aligned to 64 bytes, that hold whatever an earlier call left there.
+    pub(crate) fn floats(&mut self, len: usize) -> &mut [f32] {
+        self.buffer.prefix(len)
+    }
+}
+
+/// A buffer that is replaced by a larger one when more is asked of it than it has.
+#[derive(Default)]
+pub(crate) struct GrowingBuffer(AlignedBuffer);
+
+impl GrowingBuffer {
+    /// The first `len` floats, with whatever an earlier use left there.
+    pub(crate) fn prefix(&mut self, len: usize) -> &mut [f32] {
+        if self.0.len() < len {
+            self.0 = AlignedBuffer::new(len);
+        }
+        &mut self.0[..len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_reach_every_thread_once_and_in_order() {
+        for threads in [1, 2, 5] {
+            let compute = Compute::with_isa(threads, Isa::Scalar).unwrap();
+            for chunks in [0, 1, 4, 13] {
+                let mut target = vec![0.0; chunks * 3];
+                compute.parallel_chunks(&mut target, 3, |first, part, _| {
+                    for (i, chunk) in part.chunks_mut(3).enumerate() {
+                        chunk.iter_mut().for_each(|value| *value += (first + i) as f32);
+                    }
+                });
+                assert!(target.iter().enumerate().all(|(i, &value)| value == (i / 3) as f32));
+            }
+        }
+    }
+
+    #[test]
+    fn no_threads_is_an_error() {
+        assert!(matches!(Compute::with_isa(0, Isa::Scalar), Err(ComputeError::NoThreads)));
+    }
+
+    #[test]
+    fn scratch_is_kept() {
+        let mut scratch = Scratch::default();
+        scratch.floats(100)[99] = 7.0;
+        scratch.floats(10);
+        assert_eq!(scratch.floats(100)[99], 7.0);
+    }
+}

@@ -1,0 +1,16 @@
+//! Convolutions: forward, and the gradients for input, weights and bias.
+//!
+//! Direct ones, in f32: `window` brings every kernel, stride and padding to one form, `tile` and `gradient_tile` hold the
+//! micro-kernels, `correlate` and `weight_gradient` the loops around them.
+
+mod bias_gradient;
+pub(crate) mod correlate;
+mod forward;
+mod gradient_tile;
+mod shape;
+mod tile;
+pub(crate) mod weight_gradient;
+mod weights;
+pub(crate) mod window;
+
+pub use shape::{ConvShape, InputLayout};

@@ -1,0 +1,284 @@
+//! The loops around the micro-kernel: threads, panels, caches.
+//!
+//! Work falls into units, a band of rows of one image each, and (where there are too few units for the threads) into groups
+//! of output blocks. A thread lays out the panels of as many units as its second-level cache holds, then runs through
+//! them in chunks of source blocks, so that the weights of a chunk stay in that cache while every tile uses them. None
+//! of this changes a bit: between chunks a sum rests in the target, where it is exact.
+
+use std::ops::Range;
+
+use super::tile::{Initial, Row, Tile, TileVector, rows_per_tile};
+use super::weight_gradient::Strip;
+use super::window::{Tap, Window};
+use crate::compute::Scratch;
+use crate::threads::{DisjointMut, share};
+use crate::vector::with_vector;
+use crate::{Compute, LANES};
+
+/// Floats that the panels of a thread's units may take: half of a second-level cache of a megabyte.
+const PANEL_BUDGET: usize = 128 * 1024;
+
+/// Floats of the weights of one block of outputs that a chunk may take, to rest in the second-level cache.
+const WEIGHT_BUDGET: usize = 18 * 1024;
+
+/// Floats of the panels that a chunk may take, to rest in the second-level cache beside its weights.
+const SOURCE_BUDGET: usize = 48 * 1024;
+
+/// Distances, in floats, between the elements of a target.
+#[derive(Clone, Copy)]
+pub(crate) struct TargetStrides {
+    pub(crate) image: usize,
+    pub(crate) block: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+impl TargetStrides {
+    /// Those of a blocked map.
+    pub(crate) fn blocked(blocks: usize, height: usize, width: usize) -> TargetStrides {
+        let row = width * LANES;
+        TargetStrides { image: blocks * height * row, block: height * row, row, column: LANES }
+    }
+}
+
+/// What the sums start from, for the whole target.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    Zero,
+    Bias(&'a [f32]),
+    Target,
+}
+
+/// `target[image, out, position] = start + sum over (in, tap) of source[image, in, position + tap] * weights[out, in, tap]`.
+pub(crate) struct Correlation<'a> {
+    pub(crate) window: Window,
+    pub(crate) images: usize,
+    pub(crate) source: &'a [f32],
+    pub(crate) source_blocks: usize,
+    /// `[target blocks, source blocks, taps, lanes, 16]`.
+    pub(crate) weights: &'a [f32],
+    pub(crate) target_blocks: usize,
+    pub(crate) strides: TargetStrides,
+    pub(crate) start: Start<'a>,
+    pub(crate) relu: bool,
+}
+
+/// The outputs of one class: what they look at and where they are.
+struct Class {
+    taps: Range<usize>,
+    rows: Range<usize>,
+    width: usize,
+    column: usize,
+}
+
+/// What a thread has to do for its units, listed once and gone through for every chunk and group. Kept in the thread's
+/// scratch memory, so that later calls need not allocate.
+#[derive(Default)]
+pub(crate) struct WorkList {
+    pub(super) taps: Vec<Tap>,
+    pub(super) rows: Vec<Row>,
+    /// Of a correlation.
+    classes: Vec<Class>,
+    /// Of a weight gradient.
+    pub(super) strips: Vec<Strip>,
+}
+
+impl WorkList {
+    /// Lists the classes of the given units. `origin` is where a unit's panel (or, where the source is its own panel, its
+    /// image) starts, from its index and its image.
+    fn fill(
+        &mut self,
+        correlation: &Correlation,
+        bands: &Bands,
+        units: Range<usize>,
+        origin: impl Fn(usize, usize) -> usize,
+    ) {
+        let Correlation { window, strides, .. } = correlation;
+        self.taps.clear();
+        self.rows.clear();
+        self.classes.clear();
+        for row_class in 0..window.classes {
+            let first_row = self.rows.len();
+            for (index, unit) in units.clone().enumerate() {
+                let (image, rows) = bands.rows_of(unit, window);
+                let first = if window.is_direct() { 0 } else { rows.start };
+                for row in rows {
+                    let target_row = row * window.classes + row_class;
+                    if target_row < window.target_height {
+                        self.rows.push(Row {
+                            source: origin(index, image) + (row - first) * window.panel_row_stride(),
+                            target: image * strides.image + target_row * strides.row,
+                        });
+                    }
+                }
+            }
+            for column_class in 0..window.classes {
+                let first_tap = self.taps.len();
+                window.push_taps(row_class, column_class, &mut self.taps);
+                self.classes.push(Class {
+                    taps: first_tap..self.taps.len(),
+                    rows: first_row..self.rows.len(),
+                    width: window.class_width(column_class),
+                    column: column_class,
+                });
+            }
+        }
+    }
+}
+
+impl Compute {
+    pub(crate) fn correlate(&self, correlation: &Correlation, target: &mut [f32]) {
+        with_vector!(self.isa(), V => self.correlate_with::<V>(correlation, target));
+    }
+
+    fn correlate_with<V: TileVector>(&self, correlation: &Correlation, target: &mut [f32]) {
+        let bands = Bands::new(correlation);
+        let units = correlation.images * bands.count;
+        let groups = correlation.target_blocks.div_ceil(V::BLOCKS);
+        let parts = parts_per_unit(units, groups, self.threads());
+        let target = DisjointMut::new(target);
+        self.parallel(units * parts, |items, scratch| {
+            let mut item = items.start;
+            while item < items.end {
+                // Whole units go together, as many as the panels hold; a unit cut among threads goes alone.
+                let (unit, first) = (item / parts, item % parts);
+                let whole = if first == 0 { (items.end - item) / parts } else { 0 };
+                if whole > 0 {
+                    let count = whole.min(bands.units_at_once);
+                    run::<V>(correlation, &bands, unit..unit + count, 0..groups, target, scratch);
+                    item += count * parts;
+                } else {
+                    let last = parts.min(first + items.end - item);
+                    let groups = share(groups, first, parts).start..share(groups, last - 1, parts).end;
+                    run::<V>(correlation, &bands, unit..unit + 1, groups, target, scratch);
+                    item += last - first;
+                }
+            }
+        });
+    }
+}
+
+/// Into how many parts (groups of output blocks) to cut each unit so that the threads have about equal work. Few, since
+/// each part lays out the panel anew.
+fn parts_per_unit(units: usize, groups: usize, threads: usize) -> usize {
+    let balanced = |parts: &usize| (units * parts).div_ceil(threads) * threads * 10 <= units * parts * 11;
+    (1..=groups).find(balanced).unwrap_or(groups)
+}
+
+/// How images are cut into bands of grid rows.
+struct Bands {
+    rows: usize,
+    count: usize,
+    units_at_once: usize,
+}
+
+impl Bands {
+    fn new(correlation: &Correlation) -> Bands {
+        let (window, height) = (&correlation.window, correlation.window.grid_height());
+        let len = |rows: usize| correlation.source_blocks * window.panel_len(rows);
+        let most = (1..=height).rev().find(|&rows| len(rows) <= PANEL_BUDGET).unwrap_or(1);
+        let count = height.div_ceil(most);
+        let rows = height.div_ceil(count);
+        Bands { rows, count: height.div_ceil(rows), units_at_once: (PANEL_BUDGET / len(rows)).max(1) }
+    }
+
+    fn rows_of(&self, unit: usize, window: &Window) -> (usize, Range<usize>) {
+        let start = unit % self.count * self.rows;
+        (unit / self.count, start..(start + self.rows).min(window.grid_height()))
+    }
+}
+
+/// Computes the given groups of target blocks of the given units.
+fn run<V: TileVector>(
+    correlation: &Correlation,
+    bands: &Bands,
+    units: Range<usize>,
+    groups: Range<usize>,
+    target: DisjointMut,
+    scratch: &mut Scratch,
+) {
+    let Correlation { window, source_blocks, strides, .. } = correlation;
+    let image_len = source_blocks * window.source_height * window.source_width * window.lanes;
+    let direct = window.is_direct();
+    let panel_len = window.panel_len(bands.rows);
+    let unit_len = source_blocks * panel_len;
+    let Scratch { buffer, work } = scratch;
+    let panels = buffer.prefix(if direct { 0 } else { units.len() * unit_len });
+    if !direct {
+        for (unit, panels) in units.clone().zip(panels.chunks_exact_mut(unit_len)) {
+            let (image, rows) = bands.rows_of(unit, window);
+            let blocks = correlation.source[image * image_len..][..image_len].chunks_exact(image_len / source_blocks);
+            for (block, panel) in blocks.zip(panels.chunks_exact_mut(panel_len)) {
+                window.fill_panel(block, rows.clone(), panel);
+            }
+        }
+    }
+    work.fill(correlation, bands, units, |index, image| if direct { image * image_len } else { index * unit_len });
+    let (source, source_block_stride): (&[f32], usize) =
+        if direct { (correlation.source, image_len / source_blocks) } else { (panels, panel_len) };
+    let weight_source_stride = correlation.weights.len() / (correlation.target_blocks * source_blocks);
+    let weight_target_stride = weight_source_stride * source_blocks;
+    let panels_len = panel_len * bands.units_at_once;
+    let chunk = (WEIGHT_BUDGET / weight_source_stride).min(SOURCE_BUDGET / panels_len).max(1);
+
+    for first in (0..*source_blocks).step_by(chunk) {
+        let chunk = chunk.min(source_blocks - first);
+        for group in groups.clone() {
+            let block = group * V::BLOCKS;
+            let blocks = V::BLOCKS.min(correlation.target_blocks - block);
+            for class in &work.classes {
+                let weights = &correlation.weights[block * weight_target_stride + first * weight_source_stride..];
+                let tile = Tile {
+                    taps: &work.taps[class.taps.clone()],
+                    source: source[first * source_block_stride..].as_ptr(),
+                    source_blocks: chunk,
+                    source_block_stride,
+                    weights: weights.as_ptr(),
+                    weight_source_stride,
+                    weight_target_stride,
+                    target: target.as_mut_ptr().wrapping_add(block * strides.block + class.column * strides.column),
+                    target_column_stride: strides.column * window.classes,
+                    target_block_stride: strides.block,
+                    initial: match correlation.start {
+                        _ if first > 0 => Initial::Target,
+                        Start::Zero => Initial::Zero,
+                        Start::Bias(bias) => Initial::Bias(bias[block * LANES..].as_ptr()),
+                        Start::Target => Initial::Target,
+                    },
+                    relu: correlation.relu && first + chunk == *source_blocks,
+                };
+                // SAFETY: `Compute` runs on instruction sets that the processor has. The callers of `correlate` assert
+                // the lengths of source, weights, bias and target against the shape that the window was made of, so
+                // that every row, tap and block listed here lies within them (or within the panels), and no other
+                // thread has these units and groups.
+                unsafe { run_tiles::<V>(window.lanes, class.width, blocks, &work.rows[class.rows.clone()], &tile) };
+            }
+        }
+    }
+}
+
+/// Cuts rows of `width` columns into tiles of about equal width.
+///
+/// # Safety
+/// As [`TileVector::tile`], for every row and `width` columns.
+unsafe fn run_tiles<V: TileVector>(lanes: usize, width: usize, blocks: usize, rows: &[Row], tile: &Tile) {
+    let at_once = rows_per_tile::<V>(width);
+    let pieces = width.div_ceil(V::COLUMNS);
+    let mut rest = rows;
+    while !rest.is_empty() {
+        // Four short rows, or two, or one: what is left over is taken in smaller steps.
+        let count = [4, 2, 1].into_iter().find(|&count| count <= at_once && count <= rest.len()).unwrap_or(1);
+        let (now, later) = rest.split_at(count);
+        for piece in 0..pieces {
+            let columns = share(width, piece, pieces);
+            let mut shifted = [Row { source: 0, target: 0 }; 4];
+            for (shifted, row) in shifted.iter_mut().zip(now) {
+                shifted.source = row.source + columns.start * lanes;
+                shifted.target = row.target + columns.start * tile.target_column_stride;
+            }
+            // SAFETY: the caller vouches for these rows and columns.
+            unsafe { V::tile(lanes, columns.len(), blocks, &shifted[..count], tile) };
+        }
+        rest = later;
+    }
+}

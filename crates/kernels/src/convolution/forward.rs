@@ -1,0 +1,84 @@
+//! The convolution, and its gradient for the input.
+
+use super::ConvShape;
+use super::correlate::{Correlation, Start, TargetStrides};
+use super::window::Window;
+use crate::{Compute, blocks, padded};
+
+impl Compute {
+    /// `y = x * weights + bias`, and `max(0, y)` where `relu` is set.
+    ///
+    /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] floats each
+    /// - `packed`: weights from [`Compute::pack_weights`]
+    /// - `bias`: [`padded`]`(out_channels)` floats, zeros last
+    /// - `y`: `batch` images, blocked, [`ConvShape::output_len`] floats each; overwritten
+    ///
+    /// # Panics
+    /// Where a length does not fit.
+    pub fn conv_forward(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        relu: bool,
+        y: &mut [f32],
+    ) {
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
+        assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), padded(shape.out_channels), "bias of {shape:?}");
+        }
+        let (window, target_blocks) = (Window::forward(shape), blocks(shape.out_channels));
+        let correlation = Correlation {
+            window,
+            images: batch,
+            source: x,
+            source_blocks: shape.in_blocks(),
+            weights: packed,
+            target_blocks,
+            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
+            start: bias.map_or(Start::Zero, Start::Bias),
+            relu,
+        };
+        self.correlate(&correlation, y);
+    }
+
+    /// The gradient for the input, from the gradient for the output.
+    ///
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
+    /// - `packed_transposed`: weights from [`Compute::pack_weights_transposed`]
+    /// - `dx`: `batch` images, blocked whatever the input's layout, [`ConvShape::data_gradient_len`] floats each;
+    ///   overwritten, or added to where `accumulate` is set
+    ///
+    /// # Panics
+    /// Where a length does not fit.
+    pub fn conv_data_gradient(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        dy: &[f32],
+        packed_transposed: &[f32],
+        dx: &mut [f32],
+        accumulate: bool,
+    ) {
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(packed_transposed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
+        assert_eq!(dx.len(), batch * shape.data_gradient_len(), "input gradient of {batch} x {shape:?}");
+        let (window, target_blocks) = (Window::gradient(shape), blocks(shape.in_channels));
+        let correlation = Correlation {
+            window,
+            images: batch,
+            source: dy,
+            source_blocks: blocks(shape.out_channels),
+            weights: packed_transposed,
+            target_blocks,
+            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
+            start: if accumulate { Start::Target } else { Start::Zero },
+            relu: false,
+        };
+        self.correlate(&correlation, dx);
+    }
+}

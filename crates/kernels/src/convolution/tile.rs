@@ -1,0 +1,203 @@
+//! The micro-kernel of forward passes and data gradients: a tile of outputs that stay in registers while everything they
+//! are made of streams by.
+//!
+//! A tile is some neighbouring columns (of one row, or of two or four short ones) times one or two blocks of 16 output
+//! channels: 14 x 2 registers on AVX-512, of which the other four hold two weights and a broadcast input. Each output is
+//! one chain of multiply-adds in the order (source block, tap, lane), whatever the tile it is in. That order is
+//! what makes an image's bits independent of its company.
+
+use super::window::Tap;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{Avx2Vector, Avx512Vector};
+use crate::vector::{ScalarVector, Vector};
+
+/// What an output starts from.
+#[derive(Clone, Copy)]
+pub(super) enum Initial {
+    /// 0.
+    Zero,
+    /// A value for each output channel: 16 floats at the pointer for each block of the tile.
+    Bias(*const f32),
+    /// What the target holds.
+    Target,
+}
+
+/// A row of a tile: where its first column is, from [`Tile::source`] and from [`Tile::target`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(super) source: usize,
+    pub(super) target: usize,
+}
+
+/// What a tile is computed from.
+pub(super) struct Tile<'a> {
+    pub(super) taps: &'a [Tap],
+    pub(super) source: *const f32,
+    /// How many source blocks to sum over.
+    pub(super) source_blocks: usize,
+    pub(super) source_block_stride: usize,
+    /// Weights of the first source block and the first target block.
+    pub(super) weights: *const f32,
+    /// From one source block to the next in the weights.
+    pub(super) weight_source_stride: usize,
+    /// From one target block to the next in the weights.
+    pub(super) weight_target_stride: usize,
+    pub(super) target: *mut f32,
+    pub(super) target_column_stride: usize,
+    pub(super) target_block_stride: usize,
+    pub(super) initial: Initial,
+    /// Whether negative sums are stored as 0.
+    pub(super) relu: bool,
+}
+
+/// A vector with the tiles that fill its registers.
+pub(super) trait TileVector: Vector {
+    /// Columns of the widest tile.
+    const COLUMNS: usize;
+    /// Output blocks of the highest one.
+    const BLOCKS: usize;
+
+    /// Computes a tile of `columns` x `rows.len()` positions and `blocks` output blocks. Tiles exist for one row of up to
+    /// `COLUMNS` columns, two rows of half as many, and four of a quarter, rounded down.
+    ///
+    /// # Safety
+    /// The processor has the instruction set. All that the tile, `rows` and the taps point at, for that many columns,
+    /// rows and blocks, can be read, and the target also written, by this thread alone.
+    unsafe fn tile(lanes: usize, columns: usize, blocks: usize, rows: &[Row], tile: &Tile);
+}
+
+/// How many rows of `columns` columns one tile of a vector takes.
+pub(super) fn rows_per_tile<V: TileVector>(columns: usize) -> usize {
+    match columns {
+        0 => 1,
+        _ if columns * 4 <= V::COLUMNS => 4,
+        _ if columns * 2 <= V::COLUMNS => 2,
+        _ => 1,
+    }
+}
+
+#[inline(always)]
+unsafe fn compute<V: Vector, const LANE_COUNT: usize, const BLOCKS: usize, const ROWS: usize, const COLUMNS: usize>(
+    rows: &[Row],
+    tile: &Tile,
+) {
+    // SAFETY: the caller vouches for everything that the tile points at, and for the instruction set. The loops stay
+    // within the tile's blocks, taps, lanes, rows and columns.
+    unsafe {
+        let mut sums = [[[V::zero(); BLOCKS]; COLUMNS]; ROWS];
+        for r in 0..ROWS {
+            for c in 0..COLUMNS {
+                for b in 0..BLOCKS {
+                    match tile.initial {
+                        Initial::Zero => {}
+                        Initial::Bias(bias) => sums[r][c][b] = V::load(bias.add(b * 16)),
+                        Initial::Target => {
+                            let offset = rows[r].target + c * tile.target_column_stride + b * tile.target_block_stride;
+                            sums[r][c][b] = V::load(tile.target.add(offset));
+                        }
+                    }
+                }
+            }
+        }
+        for block in 0..tile.source_blocks {
+            let source = tile.source.add(block * tile.source_block_stride);
+            let weights = tile.weights.add(block * tile.weight_source_stride);
+            for tap in tile.taps {
+                let weights = weights.add(tap.weight);
+                let mut sources = [source; ROWS];
+                for r in 0..ROWS {
+                    sources[r] = source.add(rows[r].source + tap.source);
+                }
+                for lane in 0..LANE_COUNT {
+                    let mut weight = [V::zero(); BLOCKS];
+                    for b in 0..BLOCKS {
+                        weight[b] = V::load(weights.add(b * tile.weight_target_stride + lane * 16));
+                    }
+                    for r in 0..ROWS {
+                        for c in 0..COLUMNS {
+                            let value = V::splat(*sources[r].add(c * LANE_COUNT + lane));
+                            for b in 0..BLOCKS {
+                                sums[r][c][b] = value.mul_add(weight[b], sums[r][c][b]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for c in 0..COLUMNS {
+                for b in 0..BLOCKS {
+                    let offset = rows[r].target + c * tile.target_column_stride + b * tile.target_block_stride;
+                    let sum = if tile.relu { V::zero().max(sums[r][c][b]) } else { sums[r][c][b] };
+                    sum.store(tile.target.add(offset));
+                }
+            }
+        }
+    }
+}
+
+/// Implements [`TileVector`]: each listed tile becomes a function of its own, compiled for the instruction set, since one
+/// function with all of them would leave the compiler no registers to plan with.
+macro_rules! tiles {
+    (
+        $vector:ident, features($($feature:literal)?), columns $columns:literal, blocks $blocks:literal,
+        $($lanes:literal lanes, $block:literal blocks, $rows:literal rows: $($column:literal)+;)+
+    ) => {
+        impl TileVector for $vector {
+            const COLUMNS: usize = $columns;
+            const BLOCKS: usize = $blocks;
+
+            unsafe fn tile(lanes: usize, columns: usize, blocks: usize, rows: &[Row], tile: &Tile) {
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn compiled<const LANE_COUNT: usize, const BLOCKS: usize, const ROWS: usize, const COLUMNS: usize>(
+                    rows: &[Row],
+                    tile: &Tile,
+                ) {
+                    // SAFETY: compiled for the vector's instruction set; the caller vouches for the rest.
+                    unsafe { compute::<$vector, LANE_COUNT, BLOCKS, ROWS, COLUMNS>(rows, tile) }
+                }
+                match (lanes, blocks, rows.len(), columns) {
+                    // SAFETY: the caller vouches for the instruction set and the memory.
+                    $($(($lanes, $block, $rows, $column) => unsafe { compiled::<$lanes, $block, $rows, $column>(rows, tile) },)+)+
+                    other => unreachable!("no tile of (lanes, blocks, rows, columns) {other:?}"),
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles! {
+    Avx512Vector, features("avx512f"), columns 14, blocks 2,
+    16 lanes, 2 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    16 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    16 lanes, 2 blocks, 2 rows: 1 2 3 4 5 6 7;
+    16 lanes, 1 blocks, 2 rows: 1 2 3 4 5 6 7;
+    16 lanes, 2 blocks, 4 rows: 1 2 3;
+    16 lanes, 1 blocks, 4 rows: 1 2 3;
+    1 lanes, 2 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    1 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    1 lanes, 2 blocks, 2 rows: 1 2 3 4 5 6 7;
+    1 lanes, 1 blocks, 2 rows: 1 2 3 4 5 6 7;
+    1 lanes, 2 blocks, 4 rows: 1 2 3;
+    1 lanes, 1 blocks, 4 rows: 1 2 3;
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles! {
+    Avx2Vector, features("avx2,fma"), columns 6, blocks 1,
+    16 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6;
+    16 lanes, 1 blocks, 2 rows: 1 2 3;
+    16 lanes, 1 blocks, 4 rows: 1;
+    1 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6;
+    1 lanes, 1 blocks, 2 rows: 1 2 3;
+    1 lanes, 1 blocks, 4 rows: 1;
+}
+
+tiles! {
+    ScalarVector, features(), columns 2, blocks 1,
+    16 lanes, 1 blocks, 1 rows: 1 2;
+    16 lanes, 1 blocks, 2 rows: 1;
+    1 lanes, 1 blocks, 1 rows: 1 2;
+    1 lanes, 1 blocks, 2 rows: 1;
+}

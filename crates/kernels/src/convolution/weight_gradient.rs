@@ -1,0 +1,226 @@
+//! The gradient of a convolution's weights: the loops around its micro-kernel.
+//!
+//! Threads share out the pairs of (input block, group of output blocks), never the images: each weight is one chain over
+//! the images in order, whatever the number of threads. A thread runs through the images in bands of a few hundred
+//! positions, lays out one input block at a time, and takes all taps and its output blocks from that.
+
+use std::ops::Range;
+
+use super::ConvShape;
+use super::correlate::TargetStrides;
+use super::gradient_tile::{GradientTile, GradientVector};
+use super::tile::Row;
+use super::window::{Tap, Window};
+use crate::compute::Scratch;
+use crate::threads::DisjointMut;
+use crate::vector::with_vector;
+use crate::{Compute, LANES, blocks};
+
+/// Positions that a tile of weights sees between its load and its store: enough to make these cheap, few enough for their
+/// inputs and gradients to rest in the first-level cache while all taps use them.
+const POSITIONS_AT_ONCE: usize = 256;
+
+/// `target[out, in, tap] += sum over (image, position) of source[image, in, position + tap] * output_gradient[image, out, position]`.
+pub(crate) struct WeightGradient<'a> {
+    pub(crate) window: Window,
+    pub(crate) images: usize,
+    pub(crate) source: &'a [f32],
+    pub(crate) source_blocks: usize,
+    pub(crate) output_gradient: &'a [f32],
+    pub(crate) output_blocks: usize,
+    /// Distances in the output's gradient; from column to column it is 16.
+    pub(crate) strides: TargetStrides,
+    pub(crate) accumulate: bool,
+}
+
+/// Neighbouring input lanes (of a planar source: taps) that one tile takes.
+pub(super) struct Strip {
+    /// Where lane 0 is, from a grid point of a panel.
+    source: usize,
+    /// Where its gradient is, in the weights of a block.
+    weight: usize,
+    lanes: usize,
+    weight_stride: usize,
+}
+
+impl Compute {
+    /// The gradient for the weights, from the input and the gradient for the output.
+    ///
+    /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] floats each
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
+    /// - `packed_dw`: [`ConvShape::packed_gradient_len`] floats, for [`Compute::unpack_weight_gradient`]; overwritten, or
+    ///   added to, image by image, where `accumulate` is set
+    ///
+    /// # Panics
+    /// Where a length does not fit.
+    pub fn conv_weight_gradient(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        packed_dw: &mut [f32],
+        accumulate: bool,
+    ) {
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(packed_dw.len(), shape.packed_gradient_len(), "packed weight gradient of {shape:?}");
+        let (window, output_blocks) = (Window::forward(shape), blocks(shape.out_channels));
+        let gradient = WeightGradient {
+            window,
+            images: batch,
+            source: x,
+            source_blocks: shape.in_blocks(),
+            output_gradient: dy,
+            output_blocks,
+            strides: TargetStrides::blocked(output_blocks, window.target_height, window.target_width),
+            accumulate,
+        };
+        self.weight_gradient(&gradient, packed_dw);
+    }
+
+    pub(crate) fn weight_gradient(&self, gradient: &WeightGradient, target: &mut [f32]) {
+        if gradient.images == 0 && !gradient.accumulate {
+            target.fill(0.0);
+        }
+        with_vector!(self.isa(), V => self.weight_gradient_with::<V>(gradient, target));
+    }
+
+    fn weight_gradient_with<V: GradientVector>(&self, gradient: &WeightGradient, target: &mut [f32]) {
+        let groups = gradient.output_blocks.div_ceil(V::BLOCKS);
+        let order = if gradient.window.is_direct() {
+            TaskOrder::GroupsFirst { source_blocks: gradient.source_blocks }
+        } else {
+            TaskOrder::SourceBlocksFirst { groups }
+        };
+        let block_len = target.len() / (gradient.output_blocks * gradient.source_blocks);
+        let target = DisjointMut::new(target);
+        self.parallel(gradient.source_blocks * groups, |tasks, scratch| {
+            run::<V>(gradient, tasks, order, block_len, target, scratch);
+        });
+    }
+}
+
+/// In which order a thread takes the pairs of source block and group of output blocks.
+#[derive(Clone, Copy)]
+enum TaskOrder {
+    /// All groups of a source block, then the next block: each block is laid out once.
+    SourceBlocksFirst { groups: usize },
+    /// All source blocks of a group, then the next group: the gradient is written from front to back, which counts where
+    /// it is larger than all that it is made of.
+    GroupsFirst { source_blocks: usize },
+}
+
+impl TaskOrder {
+    /// The source block and the group of a task.
+    fn locate(self, task: usize) -> (usize, usize) {
+        match self {
+            TaskOrder::SourceBlocksFirst { groups } => (task / groups, task % groups),
+            TaskOrder::GroupsFirst { source_blocks } => (task % source_blocks, task / source_blocks),
+        }
+    }
+}
+
+fn run<V: GradientVector>(
+    gradient: &WeightGradient,
+    tasks: Range<usize>,
+    order: TaskOrder,
+    block_len: usize,
+    target: DisjointMut,
+    scratch: &mut Scratch,
+) {
+    let WeightGradient { window, source_blocks, strides, .. } = gradient;
+    let source_block_len = window.source_height * window.source_width * window.lanes;
+    let height = window.grid_height();
+    let band_rows = (POSITIONS_AT_ONCE / window.grid_width()).clamp(1, height);
+    let bands = height.div_ceil(band_rows);
+    let units = gradient.images * bands;
+    let units_at_once = (POSITIONS_AT_ONCE / (band_rows * window.grid_width())).max(1);
+    let panel_len = window.panel_len(band_rows);
+    let direct = window.is_direct();
+    let Scratch { buffer, work } = scratch;
+    let panels = buffer.prefix(if direct { 0 } else { units_at_once * panel_len });
+    work.taps.clear();
+    window.push_taps(0, 0, &mut work.taps);
+    list_strips(window, &work.taps, V::LANES_AT_ONCE, &mut work.strips);
+
+    for first_unit in (0..units).step_by(units_at_once) {
+        let units = first_unit..(first_unit + units_at_once).min(units);
+        let rows_of = |unit: usize| {
+            let start = unit % bands * band_rows;
+            (unit / bands, start..(start + band_rows).min(height))
+        };
+        work.rows.clear();
+        for (index, unit) in units.clone().enumerate() {
+            let (image, rows) = rows_of(unit);
+            for row in rows.clone() {
+                work.rows.push(Row {
+                    source: if direct {
+                        image * source_blocks * source_block_len + row * window.panel_row_stride()
+                    } else {
+                        index * panel_len + (row - rows.start) * window.panel_row_stride()
+                    },
+                    target: image * strides.image + row * strides.row,
+                });
+            }
+        }
+        let mut laid_out = None;
+        for task in tasks.clone() {
+            let (source_block, group) = order.locate(task);
+            if !direct && laid_out.replace(source_block) != Some(source_block) {
+                for (unit, panel) in units.clone().zip(panels.chunks_exact_mut(panel_len)) {
+                    let (image, rows) = rows_of(unit);
+                    let block = &gradient.source[(image * source_blocks + source_block) * source_block_len..];
+                    window.fill_panel(&block[..source_block_len], rows, panel);
+                }
+            }
+            let source: &[f32] = if direct { &gradient.source[source_block * source_block_len..] } else { panels };
+            let block = group * V::BLOCKS;
+            let blocks = V::BLOCKS.min(gradient.output_blocks - block);
+            for strip in &work.strips {
+                let weight = (block * source_blocks + source_block) * block_len + strip.weight;
+                let tile = GradientTile {
+                    rows: &work.rows,
+                    columns: window.grid_width(),
+                    source: source[strip.source..].as_ptr(),
+                    output_gradient: gradient.output_gradient[block * strides.block..].as_ptr(),
+                    output_gradient_block_stride: strides.block,
+                    target: target.as_mut_ptr().wrapping_add(weight),
+                    target_lane_stride: strip.weight_stride,
+                    target_block_stride: source_blocks * block_len,
+                    accumulate: gradient.accumulate || first_unit > 0,
+                };
+                // SAFETY: `Compute` runs on instruction sets that the processor has. The callers of `weight_gradient`
+                // assert the lengths of source, gradient and target against the shape that the window was made of, so
+                // that rows, strips and blocks lie within them (or within the panels), and no other thread has this
+                // pair of source block and group.
+                unsafe { V::gradient_tile(window.lanes, strip.lanes, blocks, &tile) };
+            }
+        }
+    }
+}
+
+/// Cuts the input lanes of all taps into strips of at most `at_once` that are neighbours in a panel. In a planar source the
+/// neighbours are taps of one row and phase.
+fn list_strips(window: &Window, taps: &[Tap], at_once: usize, strips: &mut Vec<Strip>) {
+    strips.clear();
+    if window.lanes > 1 {
+        for tap in taps {
+            for lane in (0..window.lanes).step_by(at_once) {
+                let (source, weight) = (tap.source + lane, tap.weight + lane * LANES);
+                strips.push(Strip { source, weight, lanes: at_once, weight_stride: LANES });
+            }
+        }
+        return;
+    }
+    for row in taps.chunks_exact(window.kernel) {
+        for phase in 0..window.phases {
+            let of_phase = row[phase..].iter().step_by(window.step);
+            let count = of_phase.len();
+            for (index, tap) in of_phase.enumerate().step_by(at_once) {
+                let (lanes, weight_stride) = (at_once.min(count - index), window.step * LANES);
+                strips.push(Strip { source: tap.source, weight: tap.weight, lanes, weight_stride });
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Which elements of its source an output looks at, and the panel that lays them out for the micro-kernels.
+//!
+//! A forward convolution of stride s looks at every s-th row and column. Its data gradient is a convolution too, of the
+//! output's gradient: the inputs fall into s x s classes by their row and column modulo s, and all inputs of a class see the
+//! same taps of the kernel at the same places. Both become the same thing here: outputs on a grid, `classes` x `classes`
+//! of them at each grid point, and taps at fixed offsets from the grid point.
+//!
+//! A *panel* is a copy of the source rows behind a band of grid rows, with the zeros of the border in place and with the
+//! columns sorted by their phase (modulo the step): neighbours in the grid become neighbours in memory, so that one
+//! micro-kernel without a branch serves every kernel, stride and padding. The copy costs about a hundredth of the work.
+
+use std::ops::Range;
+
+use super::ConvShape;
+use crate::LANES;
+
+/// One position of the kernel: where it is in a panel, counted from the grid point, and in the weights of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tap {
+    pub(super) source: usize,
+    pub(super) weight: usize,
+}
+
+/// Who looks at whom.
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    /// Outputs look at inputs.
+    Forward,
+    /// Inputs look at the gradient for the outputs.
+    Gradient,
+}
+
+/// The geometry of one pass; rows and columns share kernel, step and origin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    direction: Direction,
+    /// Channels side by side in the source: 16, or 1 where it is planar.
+    pub(super) lanes: usize,
+    /// Rows of the source.
+    pub(super) source_height: usize,
+    /// Columns of the source.
+    pub(super) source_width: usize,
+    /// Rows that are computed.
+    pub(super) target_height: usize,
+    /// Columns that are computed.
+    pub(super) target_width: usize,
+    /// Outputs at each grid point, along each axis.
+    pub(super) classes: usize,
+    /// Rows and columns of the kernel.
+    pub(super) kernel: usize,
+    padding: usize,
+    /// Distance of neighbouring grid points in the source.
+    pub(super) step: usize,
+    /// How many residues of `step` the taps fall on.
+    pub(super) phases: usize,
+    /// Row of the source that the panel of grid row 0 starts with.
+    origin: isize,
+    /// Rows of a panel, of each phase, beyond the grid rows that it serves.
+    extra: usize,
+}
+
+impl Window {
+    /// Outputs that look at the input.
+    pub(crate) fn forward(shape: &ConvShape) -> Window {
+        let mut window = Window {
+            direction: Direction::Forward,
+            lanes: shape.in_lanes(),
+            source_height: shape.in_height,
+            source_width: shape.in_width,
+            target_height: shape.out_height(),
+            target_width: shape.out_width(),
+            classes: 1,
+            kernel: shape.kernel,
+            padding: shape.padding,
+            step: shape.stride,
+            phases: shape.kernel.min(shape.stride),
+            origin: -(shape.padding as isize),
+            extra: (shape.kernel - 1) / shape.stride,
+        };
+        window.flatten();
+        window
+    }
+
+    /// Inputs that look at the gradient for the output.
+    pub(super) fn gradient(shape: &ConvShape) -> Window {
+        let mut window = Window {
+            direction: Direction::Gradient,
+            lanes: LANES,
+            source_height: shape.out_height(),
+            source_width: shape.out_width(),
+            target_height: shape.in_height,
+            target_width: shape.in_width,
+            classes: shape.stride,
+            kernel: shape.kernel,
+            padding: shape.padding,
+            step: 1,
+            phases: 1,
+            origin: 0,
+            extra: 0,
+        };
+        let (mut lowest, mut highest) = (isize::MAX, isize::MIN);
+        for class in 0..window.classes {
+            for index in 0..window.kernel {
+                if let Some(shift) = window.gradient_shift(class, index) {
+                    (lowest, highest) = (lowest.min(shift), highest.max(shift));
+                }
+            }
+        }
+        // Kernel position 0 meets one of the classes, so that there is a lowest and a highest.
+        window.origin = lowest;
+        window.extra = (highest - lowest) as usize;
+        window.flatten();
+        window
+    }
+
+    /// A pass that looks at single positions does not mind rows: a small map becomes one row, which fills tiles better
+    /// than many short ones. A large one stays cut into rows, for the caches.
+    fn flatten(&mut self) {
+        const SMALL_MAP: usize = 1024;
+        if self.is_pointwise() && self.source_height * self.source_width <= SMALL_MAP {
+            self.source_width *= self.source_height;
+            self.source_height = 1;
+            self.target_width *= self.target_height;
+            self.target_height = 1;
+        }
+    }
+
+    fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.step == 1 && self.classes == 1 && self.padding == 0
+    }
+
+    /// Whether the source is its own panel.
+    pub(super) fn is_direct(&self) -> bool {
+        self.is_pointwise() && self.lanes == LANES
+    }
+
+    /// For which row of the source, counted from the grid row, the inputs of a class meet row `index` of the kernel.
+    fn gradient_shift(&self, class: usize, index: usize) -> Option<isize> {
+        // Input row h = grid * stride + class meets kernel row k in output row (h + padding - k) / stride.
+        let (distance, stride) = ((class + self.padding) as isize - index as isize, self.classes as isize);
+        (distance.rem_euclid(stride) == 0).then(|| distance.div_euclid(stride))
+    }
+
+    /// Phase and shift, in a panel, of row (or column) `index` of the kernel, for the outputs of a class that meet it.
+    fn axis_tap(&self, class: usize, index: usize) -> Option<(usize, usize)> {
+        match self.direction {
+            Direction::Forward => Some((index % self.step, index / self.step)),
+            Direction::Gradient => self.gradient_shift(class, index).map(|shift| (0, (shift - self.origin) as usize)),
+        }
+    }
+
+    /// Appends the taps of the outputs at (row class, column class), in the order of the kernel's rows and columns.
+    pub(super) fn push_taps(&self, row_class: usize, column_class: usize, taps: &mut Vec<Tap>) {
+        for row in 0..self.kernel {
+            let Some((row_phase, row_shift)) = self.axis_tap(row_class, row) else { continue };
+            for column in 0..self.kernel {
+                let Some((phase, shift)) = self.axis_tap(column_class, column) else { continue };
+                taps.push(Tap {
+                    source: (row_shift * self.phases + row_phase) * self.panel_row_len()
+                        + (phase * self.phase_width() + shift) * self.lanes,
+                    weight: (row * self.kernel + column) * self.lanes * LANES,
+                });
+            }
+        }
+    }
+
+    /// Rows of the grid.
+    pub(super) fn grid_height(&self) -> usize {
+        self.target_height.div_ceil(self.classes)
+    }
+
+    /// Columns of the grid.
+    pub(super) fn grid_width(&self) -> usize {
+        self.target_width.div_ceil(self.classes)
+    }
+
+    /// Columns of the grid that have an output of the class.
+    pub(super) fn class_width(&self, column_class: usize) -> usize {
+        self.target_width.saturating_sub(column_class).div_ceil(self.classes)
+    }
+
+    /// Floats from one grid row to the next in a panel.
+    pub(super) fn panel_row_stride(&self) -> usize {
+        self.phases * self.panel_row_len()
+    }
+
+    /// Floats of a panel of one source block that serves `rows` grid rows.
+    pub(super) fn panel_len(&self, rows: usize) -> usize {
+        (rows + self.extra) * self.panel_row_stride()
+    }
+
+    fn phase_width(&self) -> usize {
+        self.grid_width() + self.extra
+    }
+
+    fn panel_row_len(&self) -> usize {
+        self.phases * self.phase_width() * self.lanes
+    }
+
+    /// Copies what the grid rows `rows` look at, of one block of one image, into a panel.
+    pub(super) fn fill_panel(&self, source: &[f32], rows: Range<usize>, panel: &mut [f32]) {
+        let grid_rows = rows.start..rows.end + self.extra;
+        let places = grid_rows.flat_map(|row| (0..self.phases).map(move |phase| (row, phase)));
+        for ((row, phase), target) in places.zip(panel.chunks_exact_mut(self.panel_row_len())) {
+            let source_row = (row * self.step + phase) as isize + self.origin;
+            if (0..self.source_height as isize).contains(&source_row) {
+                let row_len = self.source_width * self.lanes;
+                self.fill_panel_row(&source[source_row as usize * row_len..][..row_len], target);
+            } else {
+                target.fill(0.0);
+            }
+        }
+    }
+
+    fn fill_panel_row(&self, source: &[f32], target: &mut [f32]) {
+        let (lanes, width) = (self.lanes, self.phase_width());
+        for (phase, target) in target.chunks_exact_mut(width * lanes).enumerate() {
+            // Column i of the panel is column `i * step + first` of the source.
+            let (first, step) = (phase as isize + self.origin, self.step as isize);
+            let start = (-first).max(0).div_euclid(step) + isize::from((-first).max(0).rem_euclid(step) > 0);
+            let end = (self.source_width as isize - first + step - 1).div_euclid(step);
+            let (start, end) = (start.min(width as isize) as usize, end.clamp(0, width as isize) as usize);
+            let end = end.max(start);
+            target[..start * lanes].fill(0.0);
+            target[end * lanes..].fill(0.0);
+            if start == end {
+                continue;
+            }
+            let source = &source[(start as isize * step + first) as usize * lanes..];
+            let target = &mut target[start * lanes..end * lanes];
+            if step == 1 {
+                target.copy_from_slice(&source[..target.len()]);
+            } else if lanes == 1 {
+                for (value, place) in source.iter().step_by(self.step).zip(target) {
+                    *place = *value;
+                }
+            } else {
+                for (block, place) in source.chunks(self.step * LANES).zip(target.chunks_exact_mut(LANES)) {
+                    place.copy_from_slice(&block[..LANES]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Sixteen f32 lanes on each instruction set, and the macro that compiles a kernel once for each.
+//!
+//! A kernel is a generic `#[inline(always)] unsafe fn kernel<V: Vector>(..)`; [`dispatch!`] wraps it in one
+//! `#[target_feature]` function per instruction set, into which it is inlined. Two habits keep that fast:
+//! everything between wrapper and intrinsic is `#[inline(always)]`, and hot loops hold no closures (a closure does
+//! not inherit the target feature, so what is in it may not be inlined).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2Vector;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512Vector;
+pub(crate) use scalar::ScalarVector;
+
+/// Sixteen f32 lanes.
+///
+/// A value is the proof that the processor has the instruction set: only the constructors (`zero`, `splat`, `load`)
+/// are `unsafe`, and their first condition is always that the caller is inlined into a function compiled for the set
+/// ([`dispatch!`] sees to it). What is done with a value is safe but for memory.
+pub(crate) trait Vector: Copy {
+    /// All lanes 0.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn zero() -> Self;
+
+    /// All lanes `value`.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn splat(value: f32) -> Self;
+
+    /// Sixteen floats from `source`, of any alignment.
+    ///
+    /// # Safety
+    /// The processor has the instruction set, and 16 floats can be read at `source`.
+    unsafe fn load(source: *const f32) -> Self;
+
+    /// Writes the lanes to `target`, of any alignment.
+    ///
+    /// # Safety
+    /// 16 floats can be written at `target`.
+    unsafe fn store(self, target: *mut f32);
+
+    /// `self + other`.
+    fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    fn sub(self, other: Self) -> Self;
+    /// `self * other`.
+    fn mul(self, other: Self) -> Self;
+    /// `self / other`.
+    fn div(self, other: Self) -> Self;
+    /// `self * factor + addend`: rounded once where the set has fused multiply-add, twice on the scalar one.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// The larger one; `other` where either is NaN or both are zeros (so `zero.max(x)` is a ReLU that keeps NaN).
+    fn max(self, other: Self) -> Self;
+    /// `then` where `self > other`, else (also where either is NaN) `otherwise`.
+    fn where_greater(self, other: Self, then: Self, otherwise: Self) -> Self;
+    /// `then` where `self == other`, else (also where either is NaN) `otherwise`.
+    fn where_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// The lanes in order.
+    #[cfg(test)]
+    #[inline(always)]
+    fn to_array(self) -> [f32; crate::LANES] {
+        let mut lanes = [0.0; crate::LANES];
+        // SAFETY: the array holds 16 floats.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes
+    }
+}
+
+/// Declares a function that runs a generic kernel on the given instruction set.
+///
+/// ```ignore
+/// #[inline(always)]
+/// unsafe fn scale_kernel<V: Vector>(factor: f32, x: &mut [f32]) { .. }
+///
+/// dispatch! {
+///     /// Multiplies every element of `x` by `factor`.
+///     pub(crate) fn scale(factor: f32, x: &mut [f32]) = scale_kernel;
+/// }
+/// // scale(compute.isa(), 2.0, x)
+/// ```
+///
+/// The declared function takes an [`Isa`](crate::Isa) first and panics where the processor lacks it. That check is the
+/// kernel's only condition when it is declared `fn`; a kernel with others (pointers) is declared `unsafe fn`.
+macro_rules! dispatch {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident ($($argument:ident : $type:ty),* $(,)?) = $kernel:ident $(;)?) => {
+        $(#[$meta])*
+        $visibility fn $name(isa: $crate::Isa, $($argument: $type),*) {
+            // SAFETY: a kernel declared without `unsafe` needs the instruction set alone, which `bodies` checks.
+            $crate::vector::dispatch!(bodies isa, ($($argument: $type),*) = $kernel)
+        }
+    };
+    ($(#[$meta:meta])* $visibility:vis unsafe fn $name:ident ($($argument:ident : $type:ty),* $(,)?) = $kernel:ident $(;)?) => {
+        $(#[$meta])*
+        $visibility unsafe fn $name(isa: $crate::Isa, $($argument: $type),*) {
+            // SAFETY: `bodies` checks the instruction set, the caller vouches for the rest.
+            $crate::vector::dispatch!(bodies isa, ($($argument: $type),*) = $kernel)
+        }
+    };
+    (bodies $isa:ident, ($($argument:ident : $type:ty),*) = $kernel:ident) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn avx512($($argument: $type),*) {
+            // SAFETY: this function is compiled for the vector's instruction set; the caller vouches for the rest.
+            unsafe { $kernel::<$crate::vector::Avx512Vector>($($argument),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2($($argument: $type),*) {
+            // SAFETY: as above.
+            unsafe { $kernel::<$crate::vector::Avx2Vector>($($argument),*) }
+        }
+        assert!($isa.is_available(), "this processor lacks the instruction set {}", $isa.name());
+        match $isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has the set (asserted above); the caller vouches for the kernel's own conditions.
+            $crate::Isa::Avx512 => unsafe { avx512($($argument),*) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            $crate::Isa::Avx2 => unsafe { avx2($($argument),*) },
+            // SAFETY: the portable vector needs no instruction set.
+            _ => unsafe { $kernel::<$crate::vector::ScalarVector>($($argument),*) },
+        }
+    }};
+}
+pub(crate) use dispatch;
+
+/// Evaluates an expression with a type name bound to the vector of an instruction set, for code around kernels: it chooses
+/// by the vector but is not compiled for its set. `with_vector!(isa, V => run::<V>(x))`
+macro_rules! with_vector {
+    ($isa:expr, $vector:ident => $expression:expr) => {
+        match $isa {
+            #[cfg(target_arch = "x86_64")]
+            $crate::Isa::Avx512 => {
+                type $vector = $crate::vector::Avx512Vector;
+                $expression
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::Isa::Avx2 => {
+                type $vector = $crate::vector::Avx2Vector;
+                $expression
+            }
+            _ => {
+                type $vector = $crate::vector::ScalarVector;
+                $expression
+            }
+        }
+    };
+}
+pub(crate) use with_vector;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Isa, LANES};
+
+    /// Every operation on every lane against plain f32, with NaN, infinities and signed zeros among the inputs.
+    #[inline(always)]
+    unsafe fn check_kernel<V: Vector>(fused: bool) {
+        let specials = [0.0, -0.0, 1.5, -2.25, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-30, 3.0e20, -7.0, 0.1];
+        let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+        for shift in 0..specials.len() {
+            let a: [f32; LANES] = std::array::from_fn(|i| specials[i % specials.len()]);
+            let b: [f32; LANES] = std::array::from_fn(|i| specials[(i + shift) % specials.len()]);
+            let c: [f32; LANES] = std::array::from_fn(|i| specials[(i + 2 * shift + 1) % specials.len()]);
+            // SAFETY: the arrays hold 16 floats, and the wrapper checked the instruction set.
+            let (va, vb, vc) = unsafe { (V::load(a.as_ptr()), V::load(b.as_ptr()), V::load(c.as_ptr())) };
+            // SAFETY: as above.
+            let (zero, two) = unsafe { (V::zero().to_array(), V::splat(2.0).to_array()) };
+            for i in 0..LANES {
+                let (x, y, z) = (a[i], b[i], c[i]);
+                let product = if fused { x.mul_add(y, z) } else { x * y + z };
+                assert!(zero[i].to_bits() == 0 && two[i] == 2.0);
+                assert!(same(va.add(vb).to_array()[i], x + y), "{x} + {y}");
+                assert!(same(va.sub(vb).to_array()[i], x - y), "{x} - {y}");
+                assert!(same(va.mul(vb).to_array()[i], x * y), "{x} * {y}");
+                assert!(same(va.div(vb).to_array()[i], x / y), "{x} / {y}");
+                assert!(same(va.mul_add(vb, vc).to_array()[i], product), "{x} * {y} + {z}");
+                assert!(same(va.max(vb).to_array()[i], if x > y { x } else { y }), "max {x} {y}");
+                assert!(same(va.where_greater(vb, vc, va).to_array()[i], if x > y { z } else { x }), "{x} > {y}");
+                assert!(same(va.where_equal(vb, vc, va).to_array()[i], if x == y { z } else { x }), "{x} == {y}");
+            }
+        }
+    }
+
+    dispatch! { fn check(fused: bool) = check_kernel }
+
+    #[test]
+    fn every_operation_agrees_with_plain_floats() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            check(isa, isa != Isa::Scalar);
+        }
+    }
+}
