@@ -1,0 +1,219 @@
+//! The seam between networks and what computes them.
+//!
+//! An engine compiles a network, a freeze plan and a few wishes into a program; a program runs any batch up to the size
+//! it was compiled for, on the numbers of any [`ParameterStore`] of that network.
+
+use crate::freeze::FreezePlan;
+use crate::network::{Network, ValueId};
+use crate::store::{Gradients, ParameterSet, ParameterStore};
+
+/// Whether dropout draws and batch norms follow the freeze plan, or everything is as in evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout is on, batch norms have the modes of the plan, backward gives the gradients of the trained parameters.
+    Train,
+    /// Dropout is off, batch norms use their running statistics. Backward gives gradient taps only.
+    Evaluate,
+}
+
+/// Number format of activations and products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// IEEE 754 binary32.
+    F32,
+}
+
+/// What to compile.
+#[derive(Clone, Debug)]
+pub struct CompileRequest<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// What is trained.
+    pub plan: &'a FreezePlan,
+    /// Training or evaluation.
+    pub mode: Mode,
+    /// The values that the caller hands in: the image, or a cut, the set of values behind which nothing is computed.
+    pub entries: Vec<ValueId>,
+    /// The values that must be computed: the logits, or the cut that a prefix ends in.
+    pub outputs: Vec<ValueId>,
+    /// Further values that the caller wants to read after forward. Each must lie between entries and outputs.
+    pub taps: Vec<ValueId>,
+    /// Values whose gradient the caller wants to read after backward.
+    pub gradient_taps: Vec<ValueId>,
+    /// The largest batch that the program will run.
+    pub largest_batch: usize,
+    /// Number format.
+    pub precision: Precision,
+    /// The most memory that the program may take for activations, gradients and packed weights, in bytes.
+    pub memory_limit_bytes: Option<usize>,
+}
+
+impl<'a> CompileRequest<'a> {
+    /// From the image to the logits, with no taps and no memory bound.
+    pub fn whole(network: &'a Network, plan: &'a FreezePlan, mode: Mode, largest_batch: usize) -> CompileRequest<'a> {
+        CompileRequest {
+            network,
+            plan,
+            mode,
+            entries: vec![network.input()],
+            outputs: vec![network.output()],
+            taps: Vec::new(),
+            gradient_taps: Vec::new(),
+            largest_batch,
+            precision: Precision::F32,
+            memory_limit_bytes: None,
+        }
+    }
+}
+
+/// Why a request cannot be compiled or a program not be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EngineError {
+    /// The entries do not cut the network.
+    #[error(
+        "`{needed}` depends on the image, and the entries ({entries}) do not cut it off: add the values that it needs"
+    )]
+    NotACut {
+        /// The value that is computed from what is not given.
+        needed: String,
+        /// The entries by name.
+        entries: String,
+    },
+    /// A tap is not computed on the way from entries to outputs.
+    #[error("`{name}` is not computed between the entries and the outputs, so it cannot be tapped")]
+    TapOutside {
+        /// The tap.
+        name: String,
+    },
+    /// A gradient was asked for where backward cannot reach.
+    #[error("`{name}` has no gradient: the outputs do not depend on it, or backward is not possible from this program")]
+    NoGradient {
+        /// The value.
+        name: String,
+    },
+    /// The program would need more memory than it may take.
+    #[error(
+        "{architecture} at {image_size} px needs {needed_mib} MiB for a batch of {batch}, over the limit of {limit_mib} \
+         MiB: {advice}"
+    )]
+    Memory {
+        /// The architecture.
+        architecture: String,
+        /// Side of the image in pixels.
+        image_size: usize,
+        /// The batch.
+        batch: usize,
+        /// What it would take.
+        needed_mib: usize,
+        /// What it may take.
+        limit_mib: usize,
+        /// What to do.
+        advice: String,
+    },
+    /// A batch norm in training mode that sees one value a channel: its variance is no variance.
+    #[error(
+        "`{name}` in training mode needs more than one value a channel: use larger batches or images (a last batch of one \
+         image counts too), or keep it frozen"
+    )]
+    OneValuePerChannel {
+        /// The batch norm.
+        name: String,
+    },
+    /// A call with a batch that the program was not compiled for.
+    #[error("a batch of {found} images for a program compiled for 1 to {largest}")]
+    Batch {
+        /// The batch.
+        found: usize,
+        /// The largest allowed.
+        largest: usize,
+    },
+    /// A slice of the wrong length.
+    #[error("`{name}` has {found} elements; expected {expected}")]
+    Length {
+        /// What was handed in.
+        name: String,
+        /// Its length.
+        found: usize,
+        /// The length that batch and shape ask for.
+        expected: usize,
+    },
+}
+
+/// What the random draws of one forward pass are a function of, beside the layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws<'a> {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Epoch, from 1.
+    pub epoch: u64,
+    /// One row number of the manifest an image, so that a draw does not depend on the batch.
+    pub rows: &'a [usize],
+}
+
+/// Compiles networks.
+pub trait Engine {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// Where entries, outputs and taps do not fit together, or memory does not suffice; nothing is allocated then.
+    fn compile(&self, request: &CompileRequest<'_>) -> Result<Box<dyn Program>, EngineError>;
+
+    /// What the program would take, in bytes, without allocating it.
+    ///
+    /// # Errors
+    /// As [`Engine::compile`], but for memory.
+    fn memory_bytes(&self, request: &CompileRequest<'_>) -> Result<usize, EngineError>;
+
+    /// Instruction set or device, for reports.
+    fn description(&self) -> String;
+
+    /// Threads in use.
+    fn threads(&self) -> usize;
+}
+
+/// A compiled network. All tensors at this seam are plain row-major `[N, C, H, W]` or `[N, F]`.
+pub trait Program {
+    /// Computes outputs and taps for a batch. `entries` come in the order of the request. In training mode, batch norms
+    /// in [`crate::BatchNormMode::Batch`] update the live running statistics of the store.
+    ///
+    /// # Errors
+    /// For a batch outside `1..=largest`, or a slice of the wrong length.
+    fn forward(
+        &mut self,
+        store: &mut ParameterStore,
+        set: ParameterSet,
+        entries: &[&[f32]],
+        batch: usize,
+        draws: Draws<'_>,
+    ) -> Result<(), EngineError>;
+
+    /// Reads an output or a tap of the last forward pass.
+    ///
+    /// # Errors
+    /// Where the value is neither.
+    fn read(&self, value: ValueId, into: &mut Vec<f32>) -> Result<(), EngineError>;
+
+    /// Propagates a gradient of the only output back as deep as the deepest trained parameter or gradient tap. The
+    /// gradients of the trained parameters are written, or added to what `gradients` holds where `accumulate`: then the
+    /// micro-batches of a batch, in order, give the same bits as the batch.
+    ///
+    /// # Errors
+    /// Where the program has several outputs, or the slice has the wrong length.
+    fn backward(
+        &mut self,
+        store: &ParameterStore,
+        set: ParameterSet,
+        output_gradient: &[f32],
+        gradients: &mut Gradients,
+        accumulate: bool,
+    ) -> Result<(), EngineError>;
+
+    /// Reads a gradient tap of the last backward pass.
+    ///
+    /// # Errors
+    /// Where the value is no gradient tap.
+    fn read_gradient(&self, value: ValueId, into: &mut Vec<f32>) -> Result<(), EngineError>;
+
+    /// Memory of activations, gradients and packed weights, in bytes.
+    fn memory_bytes(&self) -> usize;
+}

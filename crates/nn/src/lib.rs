@@ -1,0 +1,21 @@
+//! Networks as data, freeze plans, the parameter store, weight files, and the seam to the engines.
+//!
+//! What a network, an optimizer, a dropout or a batch norm *means* is said here; how fast it goes is an engine's affair.
+
+pub mod architecture;
+pub mod describe;
+pub mod engine;
+mod freeze;
+mod initialise;
+pub mod loss;
+mod nearest;
+pub mod network;
+pub mod optimizer;
+mod store;
+pub mod weights;
+
+pub use engine::{CompileRequest, Draws, Engine, EngineError, Mode, Precision, Program};
+pub use freeze::{BatchNormMode, FreezeError, FreezePlan, FrozenBatchNorm};
+pub use initialise::initialise;
+pub use network::{FeatureShape, Head, Network, NetworkError, Op, TensorKind, ValueId};
+pub use store::{Gradients, ParameterSet, ParameterStore, Stamp};

@@ -1,0 +1,183 @@
+//! What an optimizer means: SGD and AdamW as PyTorch 2 computes them, over one flat buffer.
+
+use crate::freeze::FreezePlan;
+use crate::network::Network;
+use crate::store::{Gradients, ParameterStore};
+use crate::weights::{StateDict, StateTensor, Values};
+use std::ops::Range;
+
+/// The update rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// `torch.optim.SGD` with dampening 0.
+    Sgd {
+        /// Share of the last step in the next; 0 for none.
+        momentum: f32,
+        /// Nesterov's form.
+        nesterov: bool,
+    },
+    /// `torch.optim.AdamW` (Loshchilov and Hutter, ICLR 2019).
+    AdamW {
+        /// Decay of the running mean of the gradient.
+        beta1: f32,
+        /// Decay of the running mean of its square.
+        beta2: f32,
+        /// Added to the root of the latter.
+        epsilon: f32,
+    },
+}
+
+/// What holds for one parameter: the optimizer's settings are a table, resolved once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ParameterSettings {
+    /// Factor on the learning rate.
+    pub learning_rate_factor: f32,
+    /// Weight decay: added to the gradient in SGD, decoupled in AdamW.
+    pub weight_decay: f32,
+}
+
+struct Entry {
+    tensor: usize,
+    name: String,
+    shape: Vec<usize>,
+    range: Range<usize>,
+    settings: ParameterSettings,
+}
+
+/// Updates the trained parameters of a plan.
+pub struct Optimizer {
+    rule: Rule,
+    entries: Vec<Entry>,
+    /// SGD: the momentum buffer. AdamW: the mean of the gradient. Empty for SGD without momentum.
+    first: Vec<f32>,
+    /// AdamW: the mean of the squared gradient. Empty for SGD.
+    second: Vec<f32>,
+    steps: u64,
+}
+
+impl Optimizer {
+    /// An optimizer with no step taken. `settings` is asked once for each trained parameter, by name.
+    pub fn new(
+        network: &Network,
+        plan: &FreezePlan,
+        rule: Rule,
+        settings: impl Fn(&str) -> ParameterSettings,
+    ) -> Optimizer {
+        let layout = Gradients::new(network, plan);
+        let entries: Vec<Entry> = plan
+            .trainable_tensors()
+            .map(|tensor| {
+                let spec = &network.tensors()[tensor];
+                Entry {
+                    tensor,
+                    name: spec.name.clone(),
+                    shape: spec.shape.clone(),
+                    range: layout.range(tensor).expect("a trained tensor has a gradient"),
+                    settings: settings(&spec.name),
+                }
+            })
+            .collect();
+        let len = layout.flat().len();
+        let (first, second) = match rule {
+            Rule::Sgd { momentum: 0.0, .. } => (0, 0),
+            Rule::Sgd { .. } => (len, 0),
+            Rule::AdamW { .. } => (len, len),
+        };
+        Optimizer { rule, entries, first: vec![0.0; first], second: vec![0.0; second], steps: 0 }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One update of the live parameters.
+    pub fn step(&mut self, store: &mut ParameterStore, gradients: &Gradients, learning_rate: f32) {
+        self.steps += 1;
+        for entry in &self.entries {
+            let parameter = store.tensor_mut(entry.tensor);
+            let gradient = &gradients.flat()[entry.range.clone()];
+            let rate = learning_rate * entry.settings.learning_rate_factor;
+            let decay = entry.settings.weight_decay;
+            match self.rule {
+                Rule::Sgd { momentum: 0.0, .. } => {
+                    for (p, &g) in parameter.iter_mut().zip(gradient) {
+                        *p -= rate * (g + decay * *p);
+                    }
+                }
+                Rule::Sgd { momentum, nesterov } => {
+                    let velocity = &mut self.first[entry.range.clone()];
+                    for ((p, &g), v) in parameter.iter_mut().zip(gradient).zip(velocity) {
+                        let g = g + decay * *p;
+                        *v = momentum * *v + g;
+                        *p -= rate * if nesterov { g + momentum * *v } else { *v };
+                    }
+                }
+                Rule::AdamW { beta1, beta2, epsilon } => {
+                    let steps = self.steps as i32;
+                    let correction1 = (1.0 - f64::from(beta1).powi(steps)) as f32;
+                    let correction2 = (1.0 - f64::from(beta2).powi(steps)).sqrt() as f32;
+                    let mean = &mut self.first[entry.range.clone()];
+                    let square = &mut self.second[entry.range.clone()];
+                    for (((p, &g), m), v) in parameter.iter_mut().zip(gradient).zip(mean).zip(square) {
+                        *p *= 1.0 - rate * decay;
+                        *m = beta1 * *m + (1.0 - beta1) * g;
+                        *v = beta2 * *v + (1.0 - beta2) * g * g;
+                        *p -= rate / correction1 * *m / (v.sqrt() / correction2 + epsilon);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The state by parameter name (`momentum.<name>`, or `mean.<name>` and `square.<name>`) and the count of steps.
+    pub fn state(&self) -> StateDict {
+        let mut tensors = Vec::new();
+        for (prefix, buffer) in [(self.first_name(), &self.first), ("square", &self.second)] {
+            if buffer.is_empty() {
+                continue;
+            }
+            for entry in &self.entries {
+                let values = Values::F32(buffer[entry.range.clone()].to_vec());
+                let name = format!("{prefix}.{}", entry.name);
+                tensors.push((name, StateTensor { shape: entry.shape.clone(), values }));
+            }
+        }
+        let steps = Values::I64(vec![i64::try_from(self.steps).expect("fewer than 2^63 steps")]);
+        tensors.push(("steps".into(), StateTensor { shape: vec![], values: steps }));
+        StateDict { tensors }
+    }
+
+    /// Takes back what [`Optimizer::state`] gave.
+    ///
+    /// # Errors
+    /// The name of a tensor that is missing or has another size: the state belongs to another freeze plan or rule.
+    pub fn restore(&mut self, state: &StateDict) -> Result<(), String> {
+        let f32s = |name: &str, len: usize| match state.get(name).map(|t| &t.values) {
+            Some(Values::F32(values)) if values.len() == len => Ok(values),
+            _ => Err(name.to_owned()),
+        };
+        let first_name = self.first_name();
+        for (prefix, buffer) in [(first_name, &mut self.first), ("square", &mut self.second)] {
+            if buffer.is_empty() {
+                continue;
+            }
+            for entry in &self.entries {
+                let values = f32s(&format!("{prefix}.{}", entry.name), entry.range.len())?;
+                buffer[entry.range.clone()].copy_from_slice(values);
+            }
+        }
+        self.steps = match state.get("steps").map(|t| &t.values) {
+            Some(Values::I64(steps)) if steps.len() == 1 => steps[0] as u64,
+            _ => return Err("steps".into()),
+        };
+        Ok(())
+    }
+
+    fn first_name(&self) -> &'static str {
+        match self.rule {
+            Rule::Sgd { .. } => "momentum",
+            Rule::AdamW { .. } => "mean",
+        }
+    }
+}

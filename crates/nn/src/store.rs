@@ -1,0 +1,215 @@
+//! The parameter store: parameters and buffers by torchvision name, outside all programs, so that several programs
+//! (training, evaluation, explanations) work on the same numbers.
+
+use crate::network::{Network, TensorKind, TensorSpec};
+use crate::weights::{ExpectedTensor, StateDict, StateTensor, Values};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A named copy of all parameters and buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterSet {
+    /// What the optimizer updates.
+    Live,
+    /// A running average of the live ones, where one is kept.
+    Averaged,
+}
+
+/// Says that a tensor has the same content as when this stamp was last seen: programs keep packed copies by it. No two
+/// contents of any store in the process share a stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    fn fresh() -> Stamp {
+        // Only uniqueness matters: no result depends on the number.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Stamp(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+struct Set {
+    /// All tensors but counters, one after the other in the network's order.
+    values: Vec<f32>,
+    stamps: Vec<Stamp>,
+}
+
+/// Parameters and buffers of one network, in one or more named sets. Tensors are addressed by their index in
+/// [`Network::tensors`] and hold torchvision's row-major layout.
+pub struct ParameterStore {
+    specs: Vec<TensorSpec>,
+    ranges: Vec<Range<usize>>,
+    counters: Vec<i64>,
+    live: Set,
+    averaged: Option<Set>,
+}
+
+impl ParameterStore {
+    /// A store for a network: all zeros, but ones in batch norm scales and variances.
+    pub fn new(network: &Network) -> ParameterStore {
+        let specs = network.tensors().to_vec();
+        let mut end = 0;
+        let ranges: Vec<Range<usize>> = specs
+            .iter()
+            .map(|spec| {
+                let start = end;
+                end += if spec.kind == TensorKind::Counter { 0 } else { spec.elements() };
+                start..end
+            })
+            .collect();
+        let mut values = vec![0.0; end];
+        for (spec, range) in specs.iter().zip(&ranges) {
+            let is_scale = spec.shape.len() == 1 && spec.name.ends_with(".weight");
+            if is_scale || spec.name.ends_with(".running_var") {
+                values[range.clone()].fill(1.0);
+            }
+        }
+        let stamps = specs.iter().map(|_| Stamp::fresh()).collect();
+        let counters = vec![0; specs.len()];
+        ParameterStore { specs, ranges, counters, live: Set { values, stamps }, averaged: None }
+    }
+
+    fn set(&self, set: ParameterSet) -> &Set {
+        match set {
+            ParameterSet::Live => &self.live,
+            ParameterSet::Averaged => self.averaged.as_ref().unwrap_or(&self.live),
+        }
+    }
+
+    /// Copies the live set into the averaged one, which exists from then on. Until then the averaged set reads as the
+    /// live one.
+    pub fn start_average(&mut self) {
+        let stamps = self.specs.iter().map(|_| Stamp::fresh()).collect();
+        self.averaged = Some(Set { values: self.live.values.clone(), stamps });
+    }
+
+    /// What the tensors are.
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    /// The values of a tensor, row-major; empty for a counter.
+    pub fn tensor(&self, set: ParameterSet, index: usize) -> &[f32] {
+        &self.set(set).values[self.ranges[index].clone()]
+    }
+
+    /// The values of a live tensor for writing; its stamp changes.
+    pub fn tensor_mut(&mut self, index: usize) -> &mut [f32] {
+        self.live.stamps[index] = Stamp::fresh();
+        &mut self.live.values[self.ranges[index].clone()]
+    }
+
+    /// The values of an averaged tensor for writing, where [`ParameterStore::start_average`] was called.
+    pub fn averaged_mut(&mut self, index: usize) -> Option<&mut [f32]> {
+        let set = self.averaged.as_mut()?;
+        set.stamps[index] = Stamp::fresh();
+        Some(&mut set.values[self.ranges[index].clone()])
+    }
+
+    /// The stamp of a tensor's content.
+    pub fn stamp(&self, set: ParameterSet, index: usize) -> Stamp {
+        self.set(set).stamps[index]
+    }
+
+    /// `num_batches_tracked` of a batch norm, by the index of that tensor.
+    pub fn counter(&self, index: usize) -> i64 {
+        self.counters[index]
+    }
+
+    /// Sets `num_batches_tracked`.
+    pub fn set_counter(&mut self, index: usize, count: i64) {
+        self.counters[index] = count;
+    }
+
+    /// Index of a tensor by name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.specs.iter().position(|spec| spec.name == name)
+    }
+
+    /// What a weight file must hold to fill this store.
+    pub fn expected(&self) -> Vec<ExpectedTensor> {
+        self.specs
+            .iter()
+            .map(|spec| ExpectedTensor { name: spec.name.clone(), shape: spec.shape.clone(), kind: spec.kind })
+            .collect()
+    }
+
+    /// Takes the live tensors that a state dict has under their names; others stay. Shapes must have been checked
+    /// ([`StateDict::fit`]).
+    ///
+    /// # Panics
+    /// Where a tensor of a known name has another number of elements.
+    pub fn take(&mut self, state: &StateDict) {
+        for (name, tensor) in &state.tensors {
+            let Some(index) = self.index_of(name) else { continue };
+            match &tensor.values {
+                Values::F32(values) => self.tensor_mut(index).copy_from_slice(values),
+                Values::I64(values) => self.set_counter(index, values.first().copied().unwrap_or(0)),
+            }
+        }
+    }
+
+    /// A set as a state dict under torchvision's names, in torchvision's order.
+    pub fn state_dict(&self, set: ParameterSet) -> StateDict {
+        let tensors = self
+            .specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| {
+                let values = match spec.kind {
+                    TensorKind::Counter => Values::I64(vec![self.counters[index]]),
+                    _ => Values::F32(self.tensor(set, index).to_vec()),
+                };
+                (spec.name.clone(), StateTensor { shape: spec.shape.clone(), values })
+            })
+            .collect();
+        StateDict { tensors }
+    }
+}
+
+/// Gradients of the trained parameters in one flat buffer, in the network's order.
+pub struct Gradients {
+    values: Vec<f32>,
+    /// One entry a tensor of the network.
+    ranges: Vec<Option<Range<usize>>>,
+}
+
+impl Gradients {
+    /// Zeros for every trained parameter of a plan.
+    pub fn new(network: &Network, plan: &crate::FreezePlan) -> Gradients {
+        let mut end = 0;
+        let ranges = network
+            .tensors()
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| {
+                plan.trainable(index).then(|| {
+                    let start = end;
+                    end += spec.elements();
+                    start..end
+                })
+            })
+            .collect();
+        Gradients { values: vec![0.0; end], ranges }
+    }
+
+    /// All gradients, one after the other.
+    pub fn flat(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Where a tensor's gradient lies in [`Gradients::flat`]; `None` where it is not trained.
+    pub fn range(&self, tensor: usize) -> Option<Range<usize>> {
+        self.ranges[tensor].clone()
+    }
+
+    /// The gradient of a trained tensor, row-major; `None` where it is not trained.
+    pub fn tensor(&self, tensor: usize) -> Option<&[f32]> {
+        self.ranges[tensor].clone().map(|range| &self.values[range])
+    }
+
+    /// The gradient of a trained tensor for writing.
+    pub fn tensor_mut(&mut self, tensor: usize) -> Option<&mut [f32]> {
+        self.ranges[tensor].clone().map(|range| &mut self.values[range])
+    }
+}
