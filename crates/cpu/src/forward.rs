@@ -1,0 +1,116 @@
+//! The forward pass of each kind of step.
+
+use crate::plan::WeightShape;
+use crate::program::CpuProgram;
+use crate::stage::Kind;
+use rand_core::Rng;
+use roentgen_nn::{Draws, ParameterSet, ParameterStore, ValueId};
+use roentgen_run::draw::{Purpose, name_key, pair_key, stream};
+
+impl CpuProgram {
+    pub(crate) fn forward_step(
+        &mut self,
+        index: usize,
+        store: &mut ParameterStore,
+        set: ParameterSet,
+        draws: Draws<'_>,
+    ) {
+        if let Kind::Dropout { layer, probability } = self.plan.steps[index].stage.kind {
+            self.draw_mask(index, layer, probability, draws);
+        }
+        let step = &self.plan.steps[index];
+        let (batch, relu) = (self.batch, step.stage.relu);
+        let shape = self.network.value(step.stage.output).shape;
+        let (channels, positions) = (shape.channels, shape.positions());
+        let x = self.region(step.stage.inputs[0]);
+        let second = step.stage.inputs.get(1).map(|id| self.region(*id));
+        let y = self.region(step.stage.output);
+        let (compute, arena) = (&self.compute, &mut self.arena);
+        match step.stage.kind {
+            Kind::Convolution { .. } | Kind::Linear { .. } => {
+                let packed = self.packed[index].as_mut().expect("the step has weights");
+                packed.refresh(compute, step, store, set);
+                let bias = step.tensors.bias.map(|_| packed.bias.as_slice());
+                let ([x], [y]) = arena.view([x], [y]);
+                match step.weights.expect("the step has weights") {
+                    WeightShape::Convolution(shape) => {
+                        compute.conv_forward(&shape, batch, x, packed.weights(), bias, relu, y);
+                    }
+                    WeightShape::Linear(shape) => {
+                        compute.linear_forward(&shape, batch, x, packed.weights(), bias, relu, y);
+                    }
+                }
+            }
+            Kind::BatchNorm { .. } => {
+                let state = self.batch_norms[index].as_mut().expect("the step is a batch norm");
+                state.prepare(step, store, set, batch * positions, |mean, variance| {
+                    compute.batch_norm_statistics(channels, batch, positions, arena.read(x), mean, variance);
+                });
+                let (mean, scale, shift) = (&state.mean, &state.scale, &state.shift);
+                match second {
+                    Some(residual) => {
+                        let ([x, residual], [y]) = arena.view([x, residual], [y]);
+                        let residual = Some(residual);
+                        compute.batch_norm_apply(channels, batch, positions, x, mean, scale, shift, residual, relu, y);
+                    }
+                    None => {
+                        let ([x], [y]) = arena.view([x], [y]);
+                        compute.batch_norm_apply(channels, batch, positions, x, mean, scale, shift, None, relu, y);
+                    }
+                }
+            }
+            Kind::Add => {
+                let second = second.expect("an addition has two inputs");
+                let ([a, b], [y]) = arena.view([x, second], [y]);
+                compute.add(a, b, relu, y);
+            }
+            Kind::Relu => {
+                let ([x], [y]) = arena.view([x], [y]);
+                y.copy_from_slice(x);
+                compute.relu(y);
+            }
+            Kind::MaxPool { .. } => {
+                let shape = self.pool_shape(step).expect("the step is a max pooling");
+                let ([x], [y]) = self.arena.view([x], [y]);
+                self.compute.max_pool_forward(&shape, batch, x, y);
+            }
+            Kind::AveragePool => {
+                let shape = self.average_pool_shape(step);
+                let ([x], [y]) = self.arena.view([x], [y]);
+                self.compute.average_pool_forward(&shape, batch, x, y);
+            }
+            Kind::Flatten => {
+                let from = self.network.value(step.stage.inputs[0]).shape;
+                let ([x], [y]) = arena.view([x], [y]);
+                compute.flatten(from.channels, batch, from.positions(), x, y);
+            }
+            Kind::Dropout { .. } => {
+                let mask = step.mask.expect("a dropout step has a mask").prefix(y.len);
+                let ([x, mask], [y]) = arena.view([x, mask], [y]);
+                y.copy_from_slice(x);
+                compute.multiply(mask, y);
+            }
+        }
+    }
+
+    /// Draws the mask of a dropout: for each image a stream of its own, so that it does not depend on the batch.
+    fn draw_mask(&mut self, index: usize, layer: ValueId, probability: f32, draws: Draws<'_>) {
+        let shape = self.network.value(layer).shape;
+        let region = self.plan.steps[index].mask.expect("a dropout step has a mask").prefix(self.blocked_len(layer));
+        let key = name_key(&self.network.value(layer).name);
+        let keep = 1.0 / (1.0 - probability);
+        // A 32-bit draw below this is a zero.
+        let threshold = (f64::from(probability) * 2f64.powi(32)) as u64;
+        let mut planar = vec![0.0; shape.elements()];
+        let per_image = region.len / self.batch;
+        let mask = self.arena.write(region);
+        for (image, &row) in draws.rows.iter().enumerate() {
+            let mut generator = stream(draws.seed, Purpose::Dropout, draws.epoch, pair_key(row as u64, key));
+            for value in planar.iter_mut() {
+                *value = if u64::from(generator.next_u32()) < threshold { 0.0 } else { keep };
+            }
+            let target = &mut mask[image * per_image..(image + 1) * per_image];
+            self.compute.planar_to_blocked(shape.channels, 1, shape.positions(), &planar, target);
+        }
+    }
+}
