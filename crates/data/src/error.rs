@@ -1,0 +1,233 @@
+//! What can be wrong with a data set, said so that the user knows which file to look at and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::manifest::Split;
+
+/// Everything that can go wrong between a folder and a batch. Each message names the file or folder, what was found,
+/// what was expected and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The operating system refused to read a file or folder.
+    #[error("{path}: cannot be read: {source}; check that it exists and that you may read it")]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The data set's path is not a folder.
+    #[error("{path}: is not a folder; --data expects the folder that holds `train`, `validation` and `test`")]
+    NotAFolder {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// None of the split folders stands in the data set's folder.
+    #[error(
+        "{root}: no split folder; expected `train`, `validation` (or `val`, `valid`) or `test`, found {found}; \
+             put the images into SPLIT/CLASS/ folders"
+    )]
+    NoSplits {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The names that do stand there, ready to print.
+        found: String,
+    },
+    /// Two folders both name the validation split.
+    #[error("{root}: the validation split stands there twice, as `{first}` and as `{second}`; keep one of them")]
+    SplitTwice {
+        /// The data set's folder.
+        root: PathBuf,
+        /// One folder name.
+        first: &'static str,
+        /// The other folder name.
+        second: &'static str,
+    },
+    /// There are split folders but no image in any of them.
+    #[error("{root}: no image in any split; expected .png, .jpg or .jpeg files in SPLIT/CLASS/ folders")]
+    NoImages {
+        /// The data set's folder.
+        root: PathBuf,
+    },
+    /// A split has no images although the caller needs it.
+    #[error(
+        "{root}: the split `{split}` has no images (splits found: {found}); \
+             choose another split or add the folder `{split}`"
+    )]
+    SplitMissing {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The split that was asked for.
+        split: Split,
+        /// The splits with images, ready to print.
+        found: String,
+    },
+    /// A class that other splits have is missing, or has no image, in the training or validation split.
+    #[error(
+        "{folder}: no images of the class `{class}`, which other splits have; add images there, \
+             or remove the class from the other splits"
+    )]
+    ClassMissing {
+        /// The class folder that was expected.
+        folder: PathBuf,
+        /// The class's name.
+        class: String,
+    },
+    /// Training needs at least two classes.
+    #[error(
+        "{root}: only one class (`{class}`); training needs images of at least two classes, \
+             one folder for each class in every split"
+    )]
+    OneClass {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The only class.
+        class: String,
+    },
+    /// A file or folder name cannot stand in a table of predictions.
+    #[error(
+        "{path}: the name is not UTF-8 (shown with replacement characters); rename the file, because tables and \
+             reports could not name it"
+    )]
+    NameNotUtf8 {
+        /// The path, lossless.
+        path: PathBuf,
+    },
+    /// Folders stand too deep in one another, most likely because a link leads back to its own parent.
+    #[error("{path}: folders nested more than {limit} deep; look for a link that leads back to its own parent")]
+    NestedTooDeep {
+        /// Where the search stopped.
+        path: PathBuf,
+        /// The deepest nesting that is followed.
+        limit: usize,
+    },
+    /// `manifest.csv` is no table of comma-separated values in UTF-8.
+    #[error(
+        "{table}: {detail}; expected UTF-8 text, commas between the columns, the same number of columns in each row"
+    )]
+    TableUnreadable {
+        /// The table.
+        table: PathBuf,
+        /// What the parser found, with the line.
+        detail: String,
+    },
+    /// `manifest.csv` lacks a column, or has it twice.
+    #[error(
+        "{table}: {problem} (columns found: {found}); expected path, and where known split, label, finding, \
+             patient_id, source"
+    )]
+    TableColumns {
+        /// The table.
+        table: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// The columns, ready to print.
+        found: String,
+    },
+    /// A row of `manifest.csv` contradicts the folders or another row.
+    #[error("{table}: line {line}: {problem}")]
+    TableRow {
+        /// The table.
+        table: PathBuf,
+        /// Line number, the header being line 1.
+        line: u64,
+        /// What was found, what was expected and what to do.
+        problem: String,
+    },
+    /// An image file of zero bytes.
+    #[error("{file}: the file is empty (0 bytes); a PNG or JPEG image was expected; copy it again or remove it")]
+    ImageEmpty {
+        /// The image file.
+        file: String,
+    },
+    /// A file with an image's name but other content.
+    #[error("{file}: is no PNG or JPEG image but {found}; convert it or remove it")]
+    NotAnImage {
+        /// The image file.
+        file: String,
+        /// What the first bytes look like.
+        found: String,
+    },
+    /// The file ends before the image does.
+    #[error("{file}: the {format} image is truncated: {detail}; copy it again or remove it")]
+    ImageTruncated {
+        /// The image file.
+        file: String,
+        /// PNG or JPEG.
+        format: &'static str,
+        /// Where it ends.
+        detail: String,
+    },
+    /// The decoder found the image's bytes to be wrong.
+    #[error("{file}: the {format} image is damaged: {detail}; copy it again or remove it")]
+    ImageDamaged {
+        /// The image file.
+        file: String,
+        /// PNG or JPEG.
+        format: &'static str,
+        /// The decoder's words.
+        detail: String,
+    },
+    /// A valid image of a kind that is not read.
+    #[error("{file}: {found} is not supported; convert it to an 8- or 16-bit PNG or a baseline or progressive JPEG")]
+    ImageUnsupported {
+        /// The image file.
+        file: String,
+        /// The feature.
+        found: String,
+    },
+    /// More pixels than the limit; found in the header, before any memory is taken.
+    #[error("{file}: {width} x {height} pixels are more than the limit of {limit} pixels; scale the image down")]
+    ImageTooLarge {
+        /// The image file.
+        file: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The limit in pixels.
+        limit: u64,
+    },
+    /// One side is very many times as long as the other, so that scaling the short side would take unbounded memory.
+    #[error(
+        "{file}: {width} x {height} pixels: one side is more than {limit} times the other; no radiograph is, \
+             remove it"
+    )]
+    ImageTooElongated {
+        /// The image file.
+        file: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The limit of the ratio.
+        limit: u32,
+    },
+    /// The file itself is larger than the limit.
+    #[error("{file}: the file has more than {limit} bytes; an image of a radiograph was expected, remove it")]
+    FileTooLarge {
+        /// The image file.
+        file: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A setting of the loader cannot be.
+    #[error("{setting} is {found}; expected {expected}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// What can be.
+        expected: &'static str,
+    },
+    /// The operating system gave no threads.
+    #[error("{threads} threads for reading images could not be started: {detail}; ask for fewer with --threads")]
+    Threads {
+        /// The number asked for.
+        threads: usize,
+        /// The operating system's answer.
+        detail: String,
+    },
+}

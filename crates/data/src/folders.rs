@@ -1,0 +1,189 @@
+//! Finds the images of a data set that is laid out as torchvision's ImageFolder, once for each split.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+use crate::manifest::{Manifest, Row, Split, listed};
+use crate::table;
+
+/// Names of the split folders; the first is the one that messages use.
+const SPLIT_FOLDERS: [(Split, &[&str]); 3] =
+    [(Split::Train, &["train"]), (Split::Validation, &["validation", "val", "valid"]), (Split::Test, &["test"])];
+
+const IMAGE_EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Subfolders of a class folder that are followed; deeper ones are a link that leads back.
+const DEEPEST_NESTING: usize = 16;
+
+/// A split that exists: its folder, and the names of its class folders.
+struct SplitFolder {
+    split: Split,
+    name: &'static str,
+    classes: BTreeSet<String>,
+}
+
+/// Lists splits, classes and images under `root`, and checks that they fit together.
+pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
+    let metadata = fs::metadata(root).map_err(|source| DataError::Unreadable { path: root.to_owned(), source })?;
+    if !metadata.is_dir() {
+        return Err(DataError::NotAFolder { path: root.to_owned() });
+    }
+    let mut warnings = Vec::new();
+    let splits = split_folders(root, &mut warnings)?;
+    let classes: Vec<String> =
+        splits.iter().flat_map(|folder| folder.classes.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+
+    let mut rows = Vec::new();
+    let mut missing = Vec::new();
+    for folder in &splits {
+        for (label, class) in classes.iter().enumerate() {
+            let class_folder = Path::new(folder.name).join(class);
+            let mut found = Found::default();
+            if folder.classes.contains(class) {
+                collect(root, &class_folder, 0, &mut found)?;
+            }
+            if found.images.is_empty() {
+                missing.push((folder.split, root.join(&class_folder), class.clone()));
+            }
+            if !found.others.is_empty() {
+                warnings.push(format!(
+                    "{}: {} files are no .png, .jpg or .jpeg and were ignored: {}",
+                    root.join(&class_folder).display(),
+                    found.others.len(),
+                    listed(&found.others)
+                ));
+            }
+            // os.walk sorted by folder, then the files of each by name: ImageFolder's order.
+            found.images.sort();
+            rows.extend(found.images.into_iter().map(|(parent, name)| Row {
+                path: Path::new(&parent).join(name),
+                label,
+                split: folder.split,
+                finding: None,
+                patient_id: None,
+                source: None,
+            }));
+        }
+    }
+    if rows.is_empty() {
+        return Err(DataError::NoImages { root: root.to_owned() });
+    }
+    for (split, folder, class) in missing {
+        // Metrics of a test split without a class are undefined, which is an answer; training on it is a mistake.
+        if split != Split::Test {
+            return Err(DataError::ClassMissing { folder, class });
+        }
+        warnings.push(format!(
+            "{}: the test split has no images of the class `{class}`; metrics that need them are undefined",
+            folder.display()
+        ));
+    }
+    Ok(Manifest { root: root.to_owned(), classes, rows, warnings })
+}
+
+/// The split folders that exist, with the names of their class folders; whatever else stands in `root` gives a warning.
+fn split_folders(root: &Path, warnings: &mut Vec<String>) -> Result<Vec<SplitFolder>, DataError> {
+    let entries = visible_entries(root)?;
+    let mut splits: Vec<SplitFolder> = Vec::new();
+    let mut others = BTreeSet::new();
+    for (path, is_folder) in &entries {
+        let name = path.file_name().unwrap_or_default();
+        let found = SPLIT_FOLDERS.iter().find_map(|(split, names)| {
+            names.iter().find(|known| is_folder & (name == OsStr::new(known))).map(|known| (*split, *known))
+        });
+        let Some((split, name)) = found else {
+            if name != OsStr::new(table::FILE_NAME) {
+                others.insert(name.to_string_lossy().into_owned());
+            }
+            continue;
+        };
+        if let Some(first) = splits.iter().find(|other| other.split == split) {
+            return Err(DataError::SplitTwice { root: root.to_owned(), first: first.name, second: name });
+        }
+        splits.push(SplitFolder { split, name, classes: class_names(path, warnings)? });
+    }
+    if splits.is_empty() {
+        return Err(DataError::NoSplits { root: root.to_owned(), found: listed(&others) });
+    }
+    if !others.is_empty() {
+        warnings.push(format!("{}: not a part of the data set, ignored: {}", root.display(), listed(&others)));
+    }
+    splits.sort_by_key(|folder| folder.split);
+    Ok(splits)
+}
+
+fn class_names(split_folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeSet<String>, DataError> {
+    let mut classes = BTreeSet::new();
+    let mut others = BTreeSet::new();
+    for (path, is_folder) in visible_entries(split_folder)? {
+        let name = path.file_name().unwrap_or_default();
+        if is_folder {
+            let name = name.to_str().ok_or_else(|| DataError::NameNotUtf8 { path: path.clone() })?;
+            classes.insert(name.to_owned());
+        } else {
+            others.insert(name.to_string_lossy().into_owned());
+        }
+    }
+    if !others.is_empty() {
+        warnings.push(format!(
+            "{}: {} files stand beside the class folders and were ignored: {}",
+            split_folder.display(),
+            others.len(),
+            listed(&others)
+        ));
+    }
+    Ok(classes)
+}
+
+/// The files of a class folder.
+#[derive(Default)]
+struct Found {
+    /// Folder relative to the root, and file name: sorted, this is the order of the rows.
+    images: Vec<(String, String)>,
+    /// Files that are no images.
+    others: BTreeSet<String>,
+}
+
+/// Collects the files of `folder` (relative to `root`) and of the folders in it.
+fn collect(root: &Path, folder: &Path, depth: usize, found: &mut Found) -> Result<(), DataError> {
+    if depth > DEEPEST_NESTING {
+        return Err(DataError::NestedTooDeep { path: root.join(folder), limit: DEEPEST_NESTING });
+    }
+    for (path, is_folder) in visible_entries(&root.join(folder))? {
+        let name = path.file_name().unwrap_or_default();
+        let is_image = Path::new(name)
+            .extension()
+            .is_some_and(|end| IMAGE_EXTENSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)));
+        if is_folder {
+            collect(root, &folder.join(name), depth + 1, found)?;
+        } else if is_image {
+            let (Some(folder), Some(name)) = (folder.to_str(), name.to_str()) else {
+                return Err(DataError::NameNotUtf8 { path });
+            };
+            found.images.push((folder.to_owned(), name.to_owned()));
+        } else {
+            found.others.insert(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a folder whose names do not start with a dot, sorted, each with whether it is a folder; links are
+/// followed. Hidden ones are what editors, notebooks (`.ipynb_checkpoints`) and file managers leave behind.
+fn visible_entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
+    let unreadable = |path: &Path, source| DataError::Unreadable { path: path.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
+        let path = entry.map_err(|source| unreadable(folder, source))?.path();
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            continue;
+        }
+        let metadata = fs::metadata(&path).map_err(|source| unreadable(&path, source))?;
+        entries.push((path, metadata.is_dir()));
+    }
+    entries.sort();
+    Ok(entries)
+}

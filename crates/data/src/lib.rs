@@ -1,0 +1,28 @@
+//! From folders of radiographs to batches of tensors.
+//!
+//! [`Manifest::open`] lists the images of a data set, [`decode`](decode::decode) turns a file into pixels,
+//! [`Transform`] turns pixels into the normalised `[3, S, S]` that a network sees, and [`Loader`] does both on threads
+//! ahead of whoever trains or evaluates. There is one such path for training, evaluation, prediction and serving.
+//!
+//! This crate does not know any network.
+
+pub mod check;
+pub mod decode;
+pub mod error;
+mod folders;
+pub mod loader;
+pub mod manifest;
+pub mod raster;
+mod resize;
+pub mod seed;
+mod table;
+pub mod transform;
+
+pub use check::check_images;
+pub use decode::{Limits, decode, decode_bytes};
+pub use error::DataError;
+pub use loader::{Batch, Loader, LoaderRequest, epoch_order};
+pub use manifest::{Manifest, Row, SharedPatient, Split};
+pub use raster::{Image, Raster, Rectangle};
+pub use seed::SeedParameters;
+pub use transform::{Augment, Transform, resize_for_display};

@@ -1,0 +1,207 @@
+//! From a decoded image to the numbers that the network sees: one path for training, evaluation, prediction, serving.
+
+use roentgen_run::draw::ChaCha8Rng;
+
+use crate::raster::{Image, Raster, Rectangle, eight_bit};
+use crate::resize::{Sample, resize, resize_region};
+use crate::seed::{SeedParameters, rotate_and_crop};
+
+/// Mean of the channels red, green, blue over ImageNet, on the scale 0 to 1 (torchvision's weights expect it).
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation of the channels over ImageNet, on the scale 0 to 1.
+pub const IMAGENET_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// What is changed at random while training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Augment {
+    /// Nothing: the fixed transform.
+    None,
+    /// Rotation, random part, random mirror image; see [`crate::seed`].
+    Seed,
+}
+
+/// The way from an image to a tensor of `[3, image_size, image_size]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transform {
+    /// Side of the network's input in pixels, at least 1; 224 for torchvision's weights.
+    pub image_size: usize,
+    /// What is changed at random while training.
+    pub augment: Augment,
+}
+
+impl Transform {
+    /// Writes the normalised tensor `[3, S, S]` (red, green, blue planes; (value / 255 - mean) / deviation with
+    /// ImageNet's numbers) into `out`.
+    ///
+    /// The fixed transform is torchvision's Resize(round(S * 256 / 224)) and CenterCrop(S). [`Augment::Seed`] needs a
+    /// generator; without one (evaluation, prediction) the fixed transform is applied, whatever `augment` says.
+    ///
+    /// # Panics
+    /// Where `out` does not have `3 * S * S` elements.
+    pub fn apply(&self, image: &Image, random: Option<&mut ChaCha8Rng>, out: &mut [f32]) {
+        match (self.augment, random) {
+            (Augment::Seed, Some(random)) => {
+                let (width, height) = resized_size(image.width(), image.height(), self.image_size);
+                self.apply_seed(image, &SeedParameters::draw(random, width, height), out);
+            }
+            (Augment::None, _) | (Augment::Seed, None) => match image {
+                Image::Gray8(raster) => normalise(&self.fixed(raster), out),
+                Image::Gray16(raster) => normalise(&self.fixed(raster), out),
+                Image::Rgb8(raster) => normalise(&self.fixed(raster), out),
+            },
+        }
+    }
+
+    /// The augmentation with given parameters, whose crop lies within [`resized_size`]. Otherwise as
+    /// [`Transform::apply`].
+    ///
+    /// # Panics
+    /// Where `out` does not have `3 * S * S` elements, or the crop has no pixels.
+    pub fn apply_seed(&self, image: &Image, parameters: &SeedParameters, out: &mut [f32]) {
+        match image {
+            Image::Gray8(raster) => normalise(&self.seeded(raster, parameters), out),
+            Image::Gray16(raster) => normalise(&self.seeded(raster, parameters), out),
+            Image::Rgb8(raster) => normalise(&self.seeded(raster, parameters), out),
+        }
+        if parameters.flip {
+            out.chunks_exact_mut(self.image_size).for_each(<[f32]>::reverse);
+        }
+    }
+
+    /// Number of elements of a tensor, `3 * S * S`.
+    pub fn tensor_len(&self) -> usize {
+        3 * self.image_size * self.image_size
+    }
+
+    fn fixed<T: Sample, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>) -> Raster<T, CHANNELS> {
+        let size = self.image_size;
+        let (width, height) = resized_size(raster.width(), raster.height(), size);
+        // CenterCrop's int(round(... / 2)), ties to even. It never pads here: the short side is at least S.
+        let start = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
+        let crop = Rectangle { left: start(width), top: start(height), width: size, height: size };
+        resize_region(raster, (width, height), crop)
+    }
+
+    fn seeded<T: Sample, const CHANNELS: usize>(
+        &self,
+        raster: &Raster<T, CHANNELS>,
+        parameters: &SeedParameters,
+    ) -> Raster<T, CHANNELS> {
+        let (width, height) = resized_size(raster.width(), raster.height(), self.image_size);
+        let resized = resize(raster, width, height);
+        let part = rotate_and_crop(&resized, parameters.angle_degrees, parameters.crop);
+        resize(&part, self.image_size, self.image_size)
+    }
+}
+
+/// Width and height after torchvision's Resize(round(`image_size` * 256 / 224)): the short side gets this length, the
+/// long side int(length * long / short).
+pub fn resized_size(width: usize, height: usize, image_size: usize) -> (usize, usize) {
+    // 256 / 224 is 8 / 7; a half cannot occur, so that the rounding rule does not matter.
+    let short = (16 * image_size + 7) / 14;
+    if width <= height { (short, short * height / width) } else { (short * width / height, short) }
+}
+
+/// Resizes to exactly `width` x `height` for a picture that people look at: bilinear with antialias, 8 bits, grey
+/// stays grey ([`Image::Gray8`] or [`Image::Rgb8`]).
+///
+/// # Panics
+/// Where `width` or `height` is 0.
+pub fn resize_for_display(image: &Image, width: usize, height: usize) -> Image {
+    match image {
+        Image::Gray8(raster) => Image::Gray8(resize(raster, width, height)),
+        Image::Gray16(raster) => {
+            let resized = resize(raster, width, height);
+            Image::Gray8(Raster::from_rows(width, height, 0, |y, row| {
+                for (sample, &deep) in row.iter_mut().zip(resized.row(y)) {
+                    *sample = eight_bit(deep);
+                }
+            }))
+        }
+        Image::Rgb8(raster) => Image::Rgb8(resize(raster, width, height)),
+    }
+}
+
+/// A sample type on the scale 0 to 1.
+trait Unit: Sample {
+    /// 0 to 1, in f32 as torchvision's ToTensor divides.
+    fn unit(self) -> f32;
+}
+
+impl Unit for u8 {
+    fn unit(self) -> f32 {
+        f32::from(self) / 255.0
+    }
+}
+
+impl Unit for u16 {
+    fn unit(self) -> f32 {
+        // 1/257 onto the scale of 8 bits, then 1/255.
+        f32::from(self) / 65535.0
+    }
+}
+
+/// Pixels `[H, W, CHANNELS]` to normalised planes `[3, H, W]`; a single channel is repeated.
+fn normalise<T: Unit, const CHANNELS: usize>(raster: &Raster<T, CHANNELS>, out: &mut [f32]) {
+    let plane = raster.width() * raster.height();
+    assert_eq!(out.len(), 3 * plane, "the output holds [3, {}, {}]", raster.height(), raster.width());
+    for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
+        let (mean, deviation) = (IMAGENET_MEAN[channel], IMAGENET_DEVIATION[channel]);
+        for (value, pixel) in values.iter_mut().zip(raster.samples().chunks_exact(CHANNELS)) {
+            *value = (pixel[channel % CHANNELS].unit() - mean) / deviation;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roentgen_run::draw::{Purpose, stream};
+
+    #[test]
+    fn the_short_side_follows_the_crop() {
+        assert_eq!(resized_size(1024, 1024, 224), (256, 256));
+        assert_eq!(resized_size(357, 326, 224), (280, 256));
+        assert_eq!(resized_size(326, 357, 64), (73, 79));
+        for size in 1..2000 {
+            let short = (size as f64 * 256.0 / 224.0).round() as usize;
+            assert_eq!(resized_size(5, 5, size), (short, short));
+            assert!(short >= size, "the crop of {size} would have to pad");
+        }
+    }
+
+    #[test]
+    fn augmentation_without_a_generator_is_the_fixed_transform() {
+        let image = Image::Gray8(Raster::new(9, 8, (0..72).collect()).unwrap());
+        let mut none = vec![0.0; 3 * 5 * 5];
+        let mut seed = none.clone();
+        let mut random = none.clone();
+        Transform { image_size: 5, augment: Augment::None }.apply(&image, None, &mut none);
+        let transform = Transform { image_size: 5, augment: Augment::Seed };
+        transform.apply(&image, None, &mut seed);
+        transform.apply(&image, Some(&mut stream(0, Purpose::Augment, 0, 0)), &mut random);
+        assert_eq!(none, seed);
+        assert_ne!(none, random);
+    }
+
+    #[test]
+    fn grey_is_repeated_and_sixteen_bits_meet_eight() {
+        let samples: Vec<u8> = (0..=255).collect();
+        let shallow = Image::Gray8(Raster::new(16, 16, samples.clone()).unwrap());
+        let deep = samples.iter().map(|&sample| u16::from(sample) * 257).collect();
+        let deep = Image::Gray16(Raster::new(16, 16, deep).unwrap());
+        let transform = Transform { image_size: 14, augment: Augment::None };
+        let (mut first, mut second) = (vec![0.0; 588], vec![0.0; 588]);
+        transform.apply(&shallow, None, &mut first);
+        transform.apply(&deep, None, &mut second);
+        for (index, (one, other)) in first.iter().zip(&second).enumerate() {
+            assert!((one - other).abs() < 1e-5);
+            let channel = index / 196;
+            let level = (one * IMAGENET_DEVIATION[channel] + IMAGENET_MEAN[channel]) * 255.0;
+            let red = (first[index % 196] * IMAGENET_DEVIATION[0] + IMAGENET_MEAN[0]) * 255.0;
+            assert!((level - red).abs() < 1e-3);
+        }
+        let shown = resize_for_display(&deep, 16, 16);
+        assert_eq!(shown, shallow);
+    }
+}

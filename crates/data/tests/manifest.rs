@@ -1,0 +1,276 @@
+//! Folders and tables as users have them, right and wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use roentgen_data::{DataError, Manifest, Split};
+use tempfile::TempDir;
+
+/// A folder with these files; the content does not matter here, because opening does not decode.
+fn folder(files: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        add(&dir, file, "content");
+    }
+    dir
+}
+
+fn add(dir: &TempDir, file: &str, content: &str) {
+    let path = dir.path().join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+const SMALL: [&str; 8] = [
+    "train/normal/b.png",
+    "train/normal/a.JPG",
+    "train/infected/c.jpeg",
+    "validation/normal/d.png",
+    "validation/infected/e.png",
+    "test/normal/f.png",
+    "test/infected/g.png",
+    "test/infected/h.png",
+];
+
+fn small_with_table(table: &str) -> Result<Manifest, DataError> {
+    let dir = folder(&SMALL);
+    add(&dir, "manifest.csv", table);
+    Manifest::open(dir.path())
+}
+
+fn message(result: Result<Manifest, DataError>) -> String {
+    result.expect_err("this should be an error").to_string()
+}
+
+fn paths(manifest: &Manifest) -> Vec<String> {
+    manifest.rows.iter().map(|row| row.path.to_str().unwrap().replace('\\', "/")).collect()
+}
+
+#[test]
+fn rows_stand_in_the_order_of_split_class_and_path() {
+    let dir = folder(&SMALL);
+    let manifest = Manifest::open(dir.path()).unwrap();
+    assert_eq!(manifest.classes, ["infected", "normal"]);
+    assert_eq!(
+        paths(&manifest)[..4],
+        ["train/infected/c.jpeg", "train/normal/a.JPG", "train/normal/b.png", "validation/infected/e.png"]
+    );
+    assert_eq!(manifest.rows_of(Split::Train), [0, 1, 2]);
+    assert_eq!(manifest.rows_of(Split::Test), [5, 6, 7]);
+    assert_eq!(manifest.rows[1].label, 1);
+    assert!(manifest.warnings.is_empty(), "{:?}", manifest.warnings);
+    assert!(manifest.path_of(0).is_file());
+}
+
+#[test]
+fn subfolders_follow_the_files_of_their_parent_as_in_torchvision() {
+    // ImageFolder sorts os.walk by folder, then the names: x before a/b, although a/b sorts first as a path.
+    let dir = folder(&["train/n/x.png", "train/n/a/b.png", "train/n/a.b/c.png", "train/m/y.png"]);
+    let manifest = Manifest::open(dir.path()).unwrap();
+    assert_eq!(paths(&manifest), ["train/m/y.png", "train/n/x.png", "train/n/a/b.png", "train/n/a.b/c.png"]);
+}
+
+#[test]
+fn the_validation_folder_has_three_names_but_only_one_at_a_time() {
+    for name in ["validation", "val", "valid"] {
+        let dir = folder(&[&format!("{name}/n/a.png"), &format!("{name}/p/b.png")]);
+        let manifest = Manifest::open(dir.path()).unwrap();
+        assert_eq!(manifest.rows_of(Split::Validation), [0, 1]);
+    }
+    let dir = folder(&["val/n/a.png", "valid/n/b.png"]);
+    assert!(matches!(Manifest::open(dir.path()), Err(DataError::SplitTwice { first: "val", second: "valid", .. })));
+}
+
+#[test]
+fn hidden_entries_are_ignored_and_other_files_are_mentioned() {
+    let dir = folder(&[
+        "train/n/a.png",
+        "train/p/b.png",
+        "train/.ipynb_checkpoints/a-checkpoint.png",
+        "train/n/.hidden.png",
+        "train/n/notes.txt",
+        "train/readme.md",
+        "licence.txt",
+    ]);
+    let manifest = Manifest::open(dir.path()).unwrap();
+    assert_eq!(manifest.classes, ["n", "p"]);
+    assert_eq!(manifest.rows.len(), 2);
+    for name in ["notes.txt", "readme.md", "licence.txt"] {
+        assert!(manifest.warnings.iter().any(|warning| warning.contains(name)), "{name}: {:?}", manifest.warnings);
+    }
+    assert!(!manifest.warnings.iter().any(|warning| warning.contains("ipynb") || warning.contains("hidden")));
+}
+
+#[test]
+fn an_empty_folder_and_a_missing_one() {
+    let dir = folder(&[]);
+    assert!(matches!(Manifest::open(dir.path()), Err(DataError::NoSplits { .. })));
+    let dir = folder(&["training/n/a.png"]);
+    assert!(message(Manifest::open(dir.path())).contains("found `training`"));
+    let dir = folder(&["train/n/notes.txt"]);
+    assert!(matches!(Manifest::open(dir.path()), Err(DataError::NoImages { .. })));
+    let dir = folder(&["file"]);
+    assert!(matches!(Manifest::open(&dir.path().join("file")), Err(DataError::NotAFolder { .. })));
+    assert!(message(Manifest::open(Path::new("/no/such/folder"))).contains("/no/such/folder"));
+}
+
+#[test]
+fn a_class_that_a_split_lacks() {
+    for split in ["train", "validation"] {
+        let gone = format!("{split}/infected/");
+        let kept: Vec<&str> = SMALL.into_iter().filter(|file| !file.starts_with(&gone)).collect();
+        let dir = folder(&kept);
+        let text = message(Manifest::open(dir.path()));
+        assert!(text.contains(&format!("{split}/infected")) && text.contains("add images"), "{text}");
+        // A folder without images is no better than none.
+        fs::create_dir(dir.path().join(split).join("infected")).unwrap();
+        assert!(matches!(Manifest::open(dir.path()), Err(DataError::ClassMissing { .. })));
+    }
+    let dir = folder(&SMALL[..6]);
+    let manifest = Manifest::open(dir.path()).unwrap();
+    assert!(manifest.warnings.iter().any(|warning| warning.contains("test") && warning.contains("undefined")));
+}
+
+#[test]
+fn what_a_caller_may_require() {
+    let dir = folder(&["train/n/a.png"]);
+    let manifest = Manifest::open(dir.path()).unwrap();
+    assert_eq!(manifest.require_split(Split::Train).unwrap(), [0]);
+    let text = manifest.require_split(Split::Test).unwrap_err().to_string();
+    assert!(text.contains("`test`") && text.contains("found: train"), "{text}");
+    assert!(matches!(manifest.require_two_classes(), Err(DataError::OneClass { .. })));
+    assert!(Manifest::open(folder(&SMALL).path()).unwrap().require_two_classes().is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_not_utf8_is_an_error_and_a_link_to_the_parent_too() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder(&["train/n/a.png"]);
+    let link = dir.path().join("train/n/loop");
+    std::os::unix::fs::symlink(dir.path().join("train/n"), &link).unwrap();
+    assert!(matches!(Manifest::open(dir.path()), Err(DataError::NestedTooDeep { .. })));
+    fs::remove_file(link).unwrap();
+
+    let name = OsStr::from_bytes(b"r\xf6ntgen.png");
+    if fs::write(dir.path().join("train/n").join(name), "x").is_err() {
+        println!("skipped: this file system takes no names outside UTF-8");
+        return;
+    }
+    let error = Manifest::open(dir.path()).unwrap_err();
+    assert!(matches!(&error, DataError::NameNotUtf8 { path } if path.file_name() == Some(name)), "{error:?}");
+    assert!(error.to_string().contains("rename"), "{error}");
+}
+
+#[test]
+fn the_table_adds_patient_finding_and_source() {
+    // A byte order mark, CRLF, another order, an unknown column, quotes, an empty field, a row for some images only.
+    let manifest = small_with_table(
+        "\u{feff}patient_id,age,path,finding,label,split,source\r\n\
+         p1,50,test/infected/g.png,\"COVID-19, ARDS\",infected,test,\r\n\
+         p1,,validation/normal/d.png,,normal,val,s\r\n\
+         p2,,./train/normal/b.png,,,,\r\n",
+    )
+    .unwrap();
+    let row = |name: &str| manifest.rows.iter().find(|row| row.path == Path::new(name)).unwrap();
+    assert_eq!(row("test/infected/g.png").finding.as_deref(), Some("COVID-19, ARDS"));
+    assert_eq!(row("test/infected/g.png").source, None);
+    assert_eq!(row("validation/normal/d.png").source.as_deref(), Some("s"));
+    assert_eq!(row("train/normal/b.png").patient_id.as_deref(), Some("p2"));
+    assert_eq!(row("train/normal/a.JPG").patient_id, None);
+    assert!(manifest.warnings.iter().any(|warning| warning.contains("5 of 8")), "{:?}", manifest.warnings);
+    let shared = manifest.patients_across_splits();
+    assert_eq!(shared.len(), 1);
+    assert_eq!(shared[0].patient_id, "p1");
+    assert_eq!(shared[0].images, [(Split::Validation, 1), (Split::Test, 1)]);
+}
+
+#[test]
+fn a_table_that_contradicts_the_folders_names_the_line() {
+    for (table, line, word) in [
+        ("path,label\ntrain/normal/b.png,normal\ntrain/normal/gone.png,normal\n", "line 3", "gone.png"),
+        ("path\ntrain/normal/b.png\ntrain/normal/a.JPG\ntrain/normal/b.png\n", "line 4", "line 2"),
+        ("path,label\r\ntrain/normal/b.png,infected\r\n", "line 2", "class `normal`"),
+        ("path,split\ntrain/normal/b.png,test\n", "line 2", "split `train`"),
+        ("path,split\ntrain/normal/b.png,holdout\n", "line 2", "holdout"),
+        ("path,split\n,train\n", "line 2", "empty"),
+    ] {
+        let text = message(small_with_table(table));
+        assert!(text.contains("manifest.csv") && text.contains(line) && text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_read() {
+    assert!(message(small_with_table("file,label\nx,y\n")).contains("no column `path`"));
+    assert!(message(small_with_table("path,path\nx,y\n")).contains("twice"));
+    assert!(message(small_with_table("")).contains("no column `path`"));
+    let text = message(small_with_table("path,label\ntrain/normal/b.png\n"));
+    assert!(text.contains("line 2 has 1 columns"), "{text}");
+    let text = message(small_with_table("path,label\r\ntrain/normal/b.png,normal\r\n\r\nx\r\n"));
+    assert!(text.contains("line 4 has 1 columns"), "{text}");
+    let dir = folder(&SMALL);
+    fs::write(dir.path().join("manifest.csv"), b"path,finding\ntrain/normal/b.png,\xe9\n").unwrap();
+    assert!(message(Manifest::open(dir.path())).contains("line 2 is not UTF-8"));
+}
+
+#[test]
+fn the_fingerprint_is_of_what_matters() {
+    let dir = folder(&SMALL);
+    let open = || Manifest::open(dir.path()).unwrap();
+    let first = open().fingerprint().unwrap();
+    assert_eq!(first.len(), 64);
+    assert_eq!(first, open().fingerprint().unwrap());
+    // The place does not count.
+    assert_eq!(first, Manifest::open(folder(&SMALL).path()).unwrap().fingerprint().unwrap());
+
+    let changed = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = open();
+        change(&mut manifest);
+        manifest.fingerprint().unwrap()
+    };
+    let mut seen = vec![first];
+    seen.push(changed(&|manifest| manifest.rows[0].label = 1));
+    seen.push(changed(&|manifest| manifest.rows[0].split = Split::Test));
+    seen.push(changed(&|manifest| manifest.rows[0].patient_id = Some(String::new())));
+    seen.push(changed(&|manifest| manifest.rows[0].patient_id = Some("p".into())));
+    seen.push(changed(&|manifest| manifest.classes[0].push('x')));
+    seen.push(changed(&|manifest| manifest.rows.swap(0, 1)));
+    fs::write(dir.path().join(SMALL[0]), "longer content").unwrap();
+    seen.push(open().fingerprint().unwrap());
+    let mut unique = seen.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), seen.len(), "{seen:?}");
+    fs::remove_file(dir.path().join(SMALL[0])).unwrap();
+    let mut gone = open();
+    gone.rows[0].path = PathBuf::from("gone.png");
+    assert!(gone.fingerprint().unwrap_err().to_string().contains("gone.png"));
+}
+
+#[test]
+fn splits_have_names() {
+    for split in Split::ALL {
+        assert_eq!(split.to_string().parse::<Split>().unwrap(), split);
+    }
+    assert!("holdout".parse::<Split>().unwrap_err().to_string().contains("train, validation or test"));
+}
+
+#[test]
+fn the_shared_data_set_opens() {
+    let shared = std::env::var_os("ROENTGEN_SHARED")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
+    let data = shared.join("data/cxr");
+    if !data.is_dir() {
+        println!("skipped: opening the shared data set, which is absent");
+        return;
+    }
+    let manifest = Manifest::open(&data).unwrap();
+    assert_eq!(manifest.classes, ["infected", "normal"]);
+    let counts = Split::ALL.map(|split| manifest.rows_of(split).len());
+    assert_eq!(counts, [583, 135, 178]);
+    assert!(manifest.rows.iter().all(|row| row.patient_id.is_some()), "the table names every image");
+    assert!(manifest.patients_across_splits().is_empty());
+    assert!(manifest.warnings.is_empty(), "{:?}", manifest.warnings);
+}
