@@ -1,0 +1,51 @@
+//! What a table of predictions is worth: metrics with their intervals, in numbers and in words.
+//!
+//! Slices in, numbers out. The crate knows no model, no image and no file; who reads or writes one adds its name to
+//! an error. Three rules hold throughout:
+//!
+//! - A metric never comes alone: an [`Estimate`] carries its interval and the name of the method.
+//! - Undefined is a value of its own with a reason, never 0, 0.5 or NaN.
+//! - Classes are indices `0..K` in the order of the class names, and what depends on one class names it.
+//!
+//! ```
+//! use roentgen_eval::{ConfusionMatrix, Metrics, default_positive, format_table};
+//!
+//! let classes = vec!["infected".to_string(), "normal".to_string()];
+//! let positive = default_positive(&classes)?;
+//! let matrix = ConfusionMatrix::from_counts(classes, vec![vec![515, 100], vec![10, 875]])?;
+//! let metrics = Metrics::from_matrix(matrix, positive, None)?;
+//! assert_eq!(format!("{:.5}", metrics.accuracy.value.unwrap()), "0.92667");
+//! println!("{}", format_table(&metrics));
+//! # Ok::<(), roentgen_eval::EvalError>(())
+//! ```
+
+mod class_metric;
+mod confusion;
+mod error;
+mod estimate;
+mod interval;
+mod macro_average;
+mod metrics;
+mod metrics_document;
+mod mover;
+mod notes;
+mod positive;
+mod ranking;
+mod statements;
+mod table;
+mod wording;
+
+pub use class_metric::ClassMetric;
+pub use confusion::{ConfusionMatrix, Outcomes};
+pub use error::EvalError;
+pub use estimate::Estimate;
+pub use interval::{CONFIDENCE, Interval, wilson};
+pub use macro_average::MacroAverage;
+pub use metrics::Metrics;
+pub use metrics_document::FORMAT_VERSION;
+pub use mover::{Term, weighted_sum_interval};
+pub use notes::SMALL_CLASS;
+pub use positive::default_positive;
+pub use ranking::{ClassRanking, best_and_worst};
+pub use statements::{WIDE_INTERVAL, statements};
+pub use table::format_table;
