@@ -1,0 +1,249 @@
+//! Trained models: what a `model.safetensors` says of itself, and how one is opened.
+
+use roentgen_nn::weights::{
+    HeadFate, StateDict, TensorToWrite, ValuesToWrite, WeightsError, read_safetensors_metadata, write_safetensors,
+};
+use roentgen_nn::{Head, Network, NetworkError, ParameterSet, ParameterStore, TensorKind, architecture, initialise};
+use roentgen_run::directory::write_atomically;
+use roentgen_run::{FORMAT_VERSION, RunDirectory, RunError};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The one metadata key of the weight files that this program writes; its text is a [`ModelDescription`] as JSON.
+pub const METADATA_KEY: &str = "roentgen";
+
+/// Why a model cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The weight file.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The architecture or the head.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A run that was not finished.
+    #[error("{}: the run has no model.safetensors yet: finish it with `roentgen train --resume {}`", run.display(), run.display())]
+    Unfinished {
+        /// The run directory.
+        run: PathBuf,
+    },
+    /// A weight file that does not say what it is.
+    #[error("{}: {found}; expected a model that `roentgen train` wrote; for other weights give --arch", file.display())]
+    NoDescription {
+        /// The weight file.
+        file: PathBuf,
+        /// What stands in the place of the description.
+        found: String,
+    },
+    /// Written by a newer version.
+    #[error("{}: model format {found}; this program reads formats up to {FORMAT_VERSION}: use a newer roentgen", file.display())]
+    NewerFormat {
+        /// The weight file.
+        file: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+}
+
+/// What a weight file says of itself: all that prediction needs beside the tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelDescription {
+    /// Version of this description.
+    pub format_version: u32,
+    /// torchvision's name.
+    pub architecture: String,
+    /// Class names in the order of the logits.
+    pub classes: Vec<String>,
+    /// Width of the replaced head's hidden layer; absent for torchvision's own head.
+    pub hidden: Option<usize>,
+    /// Dropout probability of the replaced head.
+    pub dropout: Option<f32>,
+    /// From an image file to the network's input.
+    pub preprocessing: Preprocessing,
+    /// What was trained: `head`, `all`, or module names.
+    pub unfreeze: Vec<String>,
+    /// How frozen batch norms behaved while training: `eval` or `train`.
+    pub frozen_batch_norm: String,
+}
+
+/// From an image file to the network's input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Short side after the resize, in pixels.
+    pub resize_short_side: usize,
+    /// Side of the centre crop, in pixels: the network's input.
+    pub crop: usize,
+    /// Subtracted from values in `[0, 1]`, by channel.
+    pub mean: [f32; 3],
+    /// Divided by, by channel.
+    pub standard_deviation: [f32; 3],
+}
+
+impl Preprocessing {
+    /// torchvision's for ImageNet weights, at an image size.
+    pub fn imagenet(image_size: usize) -> Preprocessing {
+        Preprocessing {
+            resize_short_side: (image_size as f64 * 256.0 / 224.0).round() as usize,
+            crop: image_size,
+            mean: [0.485, 0.456, 0.406],
+            standard_deviation: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
+impl ModelDescription {
+    /// The head that the description asks for.
+    pub fn head(&self) -> Head {
+        let classes = self.classes.len();
+        match self.hidden {
+            Some(hidden) => Head::Replaced { hidden, dropout: self.dropout.unwrap_or(0.0), classes },
+            None => Head::Stock { classes },
+        }
+    }
+}
+
+/// A network with its numbers, ready to predict.
+pub struct Model {
+    /// What it is.
+    pub description: ModelDescription,
+    /// Its network at its image size.
+    pub network: Network,
+    /// Its parameters.
+    pub store: ParameterStore,
+}
+
+impl Model {
+    /// Opens a finished run directory, or a weight file that this program wrote.
+    ///
+    /// # Errors
+    /// Where there is none, it is not whole, or it does not fit its own description.
+    pub fn open(path: &Path) -> Result<Model, ModelError> {
+        let file = if path.is_dir() {
+            let run = RunDirectory::open(path)?;
+            if !run.model_file().is_file() {
+                return Err(ModelError::Unfinished { run: path.to_owned() });
+            }
+            run.model_file()
+        } else {
+            path.to_owned()
+        };
+        let description = read_description(&file)?;
+        let network =
+            architecture::build(&description.architecture, description.preprocessing.crop, description.head())?;
+        let mut store = ParameterStore::new(&network);
+        fill(&mut store, &network, &file, false)?;
+        Ok(Model { description, network, store })
+    }
+
+    /// A stock model: torchvision's own head, its number of classes taken from the file, classes named by index.
+    ///
+    /// # Errors
+    /// Where the file does not fit the architecture.
+    pub fn stock(architecture: &str, file: &Path, image_size: usize) -> Result<Model, ModelError> {
+        let probe = architecture::build(architecture, image_size, Head::Stock { classes: 1000 })?;
+        let last = probe.tensors().iter().rev().find(|t| t.kind == TensorKind::Parameter).map(|t| t.name.clone());
+        let state = StateDict::open(file)?;
+        let classes = last
+            .and_then(|name| state.get(&name).and_then(|tensor| tensor.shape.first().copied()))
+            .unwrap_or(1000)
+            .max(1);
+        let network = architecture::build(architecture, image_size, Head::Stock { classes })?;
+        let mut store = ParameterStore::new(&network);
+        fill(&mut store, &network, file, false)?;
+        let description = ModelDescription {
+            format_version: FORMAT_VERSION,
+            architecture: architecture.to_owned(),
+            classes: (0..classes).map(|class| class.to_string()).collect(),
+            hidden: None,
+            dropout: None,
+            preprocessing: Preprocessing::imagenet(image_size),
+            unfreeze: Vec::new(),
+            frozen_batch_norm: "eval".into(),
+        };
+        Ok(Model { description, network, store })
+    }
+}
+
+/// Fills a store from a weight file; a head of another form starts anew from the seed where that is allowed. Returns
+/// what became of the head.
+///
+/// # Errors
+/// Where the file cannot be read or does not fit.
+fn fill(
+    store: &mut ParameterStore,
+    network: &Network,
+    file: &Path,
+    head_may_differ: bool,
+) -> Result<HeadFate, ModelError> {
+    let state = StateDict::open(file)?;
+    let fitted = state.fit(file, network.architecture(), &store.expected(), network.head_module(), head_may_differ)?;
+    store.take(&fitted.tensors);
+    Ok(fitted.head)
+}
+
+/// Where a training run starts from: fills the store and says in words what was done. `None` is a seeded random start; a
+/// head that the file lacks or has in another form is drawn from the seed.
+///
+/// # Errors
+/// Where the file cannot be read or does not fit.
+pub fn start_weights(
+    network: &Network,
+    store: &mut ParameterStore,
+    weights: Option<&Path>,
+    seed: u64,
+) -> Result<String, ModelError> {
+    initialise(network, store, seed, |_| true);
+    let Some(file) = weights else {
+        return Ok(format!("random start from seed {seed}"));
+    };
+    Ok(match fill(store, network, file, true)? {
+        HeadFate::Loaded => format!("{}, head included", file.display()),
+        HeadFate::StartedAnew { reason } => {
+            format!("{}; the head starts anew from seed {seed}: {reason}", file.display())
+        }
+    })
+}
+
+fn read_description(file: &Path) -> Result<ModelDescription, ModelError> {
+    let metadata = read_safetensors_metadata(file)?;
+    let no_description = |found: String| ModelError::NoDescription { file: file.to_owned(), found };
+    let text = metadata.get(METADATA_KEY).ok_or_else(|| no_description(format!("no metadata `{METADATA_KEY}`")))?;
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let version: Version = serde_json::from_str(text).map_err(|e| no_description(e.to_string()))?;
+    if version.format_version > FORMAT_VERSION {
+        return Err(ModelError::NewerFormat { file: file.to_owned(), found: version.format_version });
+    }
+    serde_json::from_str(text).map_err(|e| no_description(e.to_string()))
+}
+
+/// Writes a model, atomically: its bytes depend on the description and the tensors alone.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn write_model(
+    path: &Path,
+    description: &ModelDescription,
+    store: &ParameterStore,
+    set: ParameterSet,
+) -> Result<(), RunError> {
+    let state = store.state_dict(set);
+    let metadata = serde_json::to_string(description).expect("a description is plain data");
+    write_atomically(path, |file| {
+        let tensors: Vec<TensorToWrite<'_>> = state
+            .tensors
+            .iter()
+            .map(|(name, tensor)| TensorToWrite {
+                name,
+                shape: &tensor.shape,
+                values: ValuesToWrite::from(&tensor.values),
+            })
+            .collect();
+        write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::other)
+    })
+}

@@ -1,0 +1,221 @@
+//! Running a model over images.
+
+use roentgen_data::{Augment, Batch, DataError, Limits, Loader, LoaderRequest, Manifest, Transform, decode};
+use roentgen_nn::loss::{cross_entropy, softmax};
+use roentgen_nn::{
+    CompileRequest, Draws, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore, Program,
+};
+use roentgen_run::predictions::{Prediction, largest};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images in one forward pass of evaluation, where memory suffices: no result depends on it.
+const BATCH: usize = 16;
+
+/// Why a prediction failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// An image or a data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The logits of one row of a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowLogits {
+    /// Row in the manifest.
+    pub row: usize,
+    /// One logit a class.
+    pub logits: Vec<f32>,
+}
+
+impl RowLogits {
+    /// Probabilities, predicted class and loss, as a line of a predictions table.
+    pub fn to_prediction(&self, manifest: &Manifest, label: Option<usize>) -> Prediction {
+        let row = &manifest.rows[self.row];
+        let parts: Vec<_> = row.path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        Prediction {
+            path: parts.join("/"),
+            patient_id: row.patient_id.clone(),
+            label,
+            predicted: largest(&self.logits),
+            probabilities: softmax(&self.logits).into_iter().map(|p| p as f32).collect(),
+            loss: label.map(|label| cross_entropy(&self.logits, label) as f32),
+        }
+    }
+}
+
+/// A model's answer for one file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilePrediction {
+    /// The file.
+    pub path: PathBuf,
+    /// One logit a class.
+    pub logits: Vec<f32>,
+    /// One probability a class.
+    pub probabilities: Vec<f32>,
+    /// Index of the class of the largest logit.
+    pub predicted: usize,
+}
+
+/// A compiled network in evaluation mode.
+pub struct Predictor {
+    program: Box<dyn Program>,
+    /// Images that the program takes at once.
+    batch: usize,
+    classes: usize,
+    output: roentgen_nn::ValueId,
+    transform: Transform,
+    threads: usize,
+}
+
+impl Predictor {
+    /// Compiles a network for evaluation. Decoding uses as many threads as the engine.
+    ///
+    /// # Errors
+    /// Where the memory does not suffice.
+    pub fn new(
+        engine: &dyn Engine,
+        network: &Network,
+        memory_limit_bytes: Option<usize>,
+    ) -> Result<Predictor, EngineError> {
+        let plan = FreezePlan::frozen(network);
+        let mut batch = BATCH;
+        let program = loop {
+            let mut request = CompileRequest::whole(network, &plan, Mode::Evaluate, batch);
+            request.memory_limit_bytes = memory_limit_bytes;
+            match engine.compile(&request) {
+                Err(EngineError::Memory { .. }) if batch > 1 => batch /= 2,
+                other => break other?,
+            }
+        };
+        Ok(Predictor {
+            program,
+            batch,
+            classes: network.classes(),
+            output: network.output(),
+            transform: Transform { image_size: network.image_size(), augment: Augment::None },
+            threads: engine.threads(),
+        })
+    }
+
+    /// Logits of a batch of normalised images `[N, 3, S, S]`, appended to `logits`.
+    fn batch_logits(
+        &mut self,
+        store: &mut ParameterStore,
+        set: ParameterSet,
+        images: &[f32],
+        logits: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let count = images.len() / self.transform.tensor_len();
+        // Nothing is drawn in evaluation mode.
+        let draws = Draws { seed: 0, epoch: 0, rows: &vec![0; count] };
+        self.program.forward(store, set, &[images], count, draws)?;
+        let mut output = Vec::new();
+        self.program.read(self.output, &mut output)?;
+        logits.extend_from_slice(&output);
+        Ok(())
+    }
+
+    /// Runs over rows of a manifest, in order; `progress` is told how many are done, and may ask to stop by `false`.
+    ///
+    /// # Errors
+    /// For the first image that cannot be decoded.
+    pub fn rows(
+        &mut self,
+        store: &mut ParameterStore,
+        set: ParameterSet,
+        manifest: &Arc<Manifest>,
+        rows: Vec<usize>,
+        mut progress: impl FnMut(usize) -> bool,
+    ) -> Result<Vec<RowLogits>, InferError> {
+        let mut loader = Loader::start(LoaderRequest {
+            manifest: manifest.clone(),
+            rows,
+            batch_size: self.batch,
+            transform: self.transform.clone(),
+            seed: 0,
+            epoch: 0,
+            threads: self.threads,
+            batches_ahead: 2,
+        })?;
+        let mut results = Vec::new();
+        while let Some(batch) = loader.next() {
+            let Batch { images, labels, rows } = batch?;
+            for (chunk, rows) in images.chunks(BATCH * self.transform.tensor_len()).zip(rows.chunks(BATCH)) {
+                let mut logits = Vec::new();
+                self.batch_logits(store, set, chunk, &mut logits)?;
+                let by_row = logits.chunks_exact(self.classes);
+                results
+                    .extend(rows.iter().zip(by_row).map(|(&row, logits)| RowLogits { row, logits: logits.to_vec() }));
+            }
+            loader.recycle(Batch { images, labels, rows });
+            if !progress(results.len()) {
+                break;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Runs over files, in order, and hands each answer or the reason for none to `deliver`.
+    ///
+    /// # Errors
+    /// Where the engine fails; a file that cannot be decoded is an answer, not an error.
+    pub fn files(
+        &mut self,
+        store: &mut ParameterStore,
+        paths: &[PathBuf],
+        mut deliver: impl FnMut(Result<FilePrediction, (PathBuf, DataError)>),
+    ) -> Result<(), EngineError> {
+        let limits = Limits::default();
+        for chunk in paths.chunks(self.batch) {
+            let decoded = self.decode_all(chunk, &limits);
+            let mut images = Vec::new();
+            decoded.iter().flatten().for_each(|tensor| images.extend_from_slice(tensor));
+            let mut logits = Vec::new();
+            if !images.is_empty() {
+                self.batch_logits(store, ParameterSet::Live, &images, &mut logits)?;
+            }
+            let mut answers = logits.chunks_exact(self.classes);
+            for (path, result) in chunk.iter().zip(decoded) {
+                deliver(match result {
+                    Ok(_) => {
+                        let logits = answers.next().expect("one row of logits for each decoded image").to_vec();
+                        Ok(FilePrediction {
+                            path: path.clone(),
+                            probabilities: softmax(&logits).into_iter().map(|p| p as f32).collect(),
+                            predicted: largest(&logits),
+                            logits,
+                        })
+                    }
+                    Err(error) => Err((path.clone(), error)),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_all(&self, paths: &[PathBuf], limits: &Limits) -> Vec<Result<Vec<f32>, DataError>> {
+        let transform = &self.transform;
+        let one = |path: &Path| {
+            let image = decode(path, limits)?;
+            let mut tensor = vec![0.0; transform.tensor_len()];
+            transform.apply(&image, None, &mut tensor);
+            Ok(tensor)
+        };
+        let share = paths.len().div_ceil(self.threads).max(1);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = paths
+                .chunks(share)
+                .map(|part| scope.spawn(move || part.iter().map(|path| one(path)).collect::<Vec<_>>()))
+                .collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            workers.into_iter().flat_map(join).collect()
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! Checkpoints: one file with weights, buffers, optimizer state and position, replaced atomically.
+
+use crate::{Setup, TrainError};
+use roentgen_nn::optimizer::Optimizer;
+use roentgen_nn::weights::{StateDict, TensorToWrite, ValuesToWrite, read_safetensors_metadata, write_safetensors};
+use roentgen_nn::{ParameterSet, ParameterStore};
+use roentgen_run::directory::write_atomically;
+use roentgen_run::{FORMAT_VERSION, RunError};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const METADATA_KEY: &str = "roentgen_checkpoint";
+const LIVE: &str = "live.";
+const OPTIMIZER: &str = "optimizer.";
+
+/// Where a run stands. Sums are kept as numbers that read back to the bit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// See [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Epochs that are done, validation included.
+    pub epochs_done: usize,
+    /// Optimizer steps taken in the epoch after those.
+    pub steps_in_epoch: usize,
+    /// Optimizer steps taken in all.
+    pub step: u64,
+    /// Sums over the unfinished epoch.
+    pub sums: EpochSums,
+    /// The best epoch so far by validation loss.
+    pub best: Option<BestEpoch>,
+    /// The freeze plan's names.
+    pub unfreeze: Vec<String>,
+    /// Names of the trained tensors: a resumed run trains these and no others.
+    pub trained: Vec<String>,
+    /// SHA-256 of what the data is.
+    pub data_fingerprint: String,
+    /// The instruction set that computed it: another one gives other bits.
+    pub instruction_set: String,
+    /// Seconds that the unfinished epoch has taken.
+    pub seconds_in_epoch: f64,
+}
+
+/// Sums over the images of an epoch so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochSums {
+    /// Weighted losses.
+    pub loss: f64,
+    /// Weights of the labels.
+    pub weight: f64,
+    /// Images classified right.
+    pub correct: usize,
+    /// Images.
+    pub images: usize,
+}
+
+/// The epoch with the lowest validation loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestEpoch {
+    /// From 1.
+    pub epoch: usize,
+    /// Its validation loss.
+    pub valid_loss: f64,
+}
+
+impl Checkpoint {
+    /// The start of a run.
+    pub(crate) fn start(setup: &Setup, instruction_set: String) -> Checkpoint {
+        let tensors = setup.network.tensors();
+        Checkpoint {
+            format_version: FORMAT_VERSION,
+            unfreeze: setup.plan.selectors().to_vec(),
+            trained: setup.plan.trainable_tensors().map(|index| tensors[index].name.clone()).collect(),
+            data_fingerprint: setup.data_fingerprint.clone(),
+            instruction_set,
+            ..Checkpoint::default()
+        }
+    }
+
+    /// Writes weights, optimizer state and position.
+    pub(crate) fn write(&self, path: &Path, store: &ParameterStore, optimizer: &Optimizer) -> Result<(), RunError> {
+        let live = store.state_dict(ParameterSet::Live);
+        let state = optimizer.state();
+        let named = |prefix: &'static str, dict: &StateDict| -> Vec<String> {
+            dict.tensors.iter().map(|(name, _)| format!("{prefix}{name}")).collect()
+        };
+        let (live_names, state_names) = (named(LIVE, &live), named(OPTIMIZER, &state));
+        let metadata = serde_json::to_string(self).expect("a position is plain data");
+        write_atomically(path, |file| {
+            let names = live_names.iter().chain(&state_names);
+            let tensors: Vec<TensorToWrite<'_>> = names
+                .zip(live.tensors.iter().chain(&state.tensors))
+                .map(|(name, (_, tensor))| TensorToWrite {
+                    name,
+                    shape: &tensor.shape,
+                    values: ValuesToWrite::from(&tensor.values),
+                })
+                .collect();
+            write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::other)
+        })
+    }
+
+    /// Reads the position alone.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or is no checkpoint.
+    pub fn read(path: &Path) -> Result<Checkpoint, TrainError> {
+        let wrong = |found: String| TrainError::Checkpoint {
+            file: path.to_owned(),
+            found,
+            expected: "a checkpoint as `roentgen train` writes it".into(),
+        };
+        let metadata = read_safetensors_metadata(path)?;
+        let text = metadata.get(METADATA_KEY).ok_or_else(|| wrong(format!("no metadata `{METADATA_KEY}`")))?;
+        let checkpoint: Checkpoint = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if checkpoint.format_version > FORMAT_VERSION {
+            return Err(wrong(format!("format version {}", checkpoint.format_version)));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Reads a checkpoint into store and optimizer, after checking that it belongs to this freeze plan and data.
+    pub(crate) fn restore(
+        path: &Path,
+        setup: &Setup,
+        store: &mut ParameterStore,
+        optimizer: &mut Optimizer,
+    ) -> Result<Checkpoint, TrainError> {
+        let checkpoint = Checkpoint::read(path)?;
+        let wrong =
+            |found: String, expected: String| Err(TrainError::Checkpoint { file: path.to_owned(), found, expected });
+        let ours = Checkpoint::start(setup, String::new());
+        if checkpoint.trained != ours.trained {
+            let found = format!("it trains {} ({} tensors)", checkpoint.unfreeze.join(","), checkpoint.trained.len());
+            let expected = format!("{} ({} tensors), as config.toml says", ours.unfreeze.join(","), ours.trained.len());
+            return wrong(found, expected);
+        }
+        if checkpoint.data_fingerprint != ours.data_fingerprint {
+            let found = "it was trained on other data (the fingerprint of classes, files, labels and sizes differs)";
+            return wrong(found.into(), "the data that the run began with: give its folder with --data".into());
+        }
+        let mut live = StateDict::default();
+        let mut state = StateDict::default();
+        for (name, tensor) in StateDict::open(path)?.tensors {
+            if let Some(name) = name.strip_prefix(LIVE) {
+                live.tensors.push((name.to_owned(), tensor));
+            } else if let Some(name) = name.strip_prefix(OPTIMIZER) {
+                state.tensors.push((name.to_owned(), tensor));
+            }
+        }
+        let network = &setup.network;
+        let fitted = live.fit(path, network.architecture(), &store.expected(), network.head_module(), false)?;
+        store.take(&fitted.tensors);
+        if let Err(tensor) = optimizer.restore(&state) {
+            return wrong(
+                format!("no optimizer state `{tensor}` of the right size"),
+                "the optimizer that config.toml names".into(),
+            );
+        }
+        Ok(checkpoint)
+    }
+}

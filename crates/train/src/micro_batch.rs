@@ -1,0 +1,44 @@
+//! How many images go through the network at once, under a memory bound.
+
+use roentgen_nn::{CompileRequest, Engine, EngineError, FreezePlan, Mode, Network};
+
+/// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut where
+/// no batch norm looks at the whole of it.
+///
+/// # Errors
+/// Where even one image, or a batch that may not be cut, needs more: the error names the memory needed.
+pub(crate) fn size(
+    engine: &dyn Engine,
+    network: &Network,
+    plan: &FreezePlan,
+    batch_size: usize,
+    limit_bytes: Option<usize>,
+) -> Result<usize, EngineError> {
+    let needed = |batch| engine.memory_bytes(&CompileRequest::whole(network, plan, Mode::Train, batch));
+    let Some(limit) = limit_bytes else { return Ok(batch_size) };
+    if needed(batch_size)? <= limit {
+        return Ok(batch_size);
+    }
+    let too_much = |batch: usize, needed: usize, advice: &str| EngineError::Memory {
+        architecture: network.architecture().into(),
+        image_size: network.image_size(),
+        batch,
+        needed_mib: needed.div_ceil(1 << 20),
+        limit_mib: limit >> 20,
+        advice: advice.into(),
+    };
+    if plan.depends_on_batch() {
+        let advice = "a batch norm in training mode looks at the whole batch, so it cannot be cut: lower --batch-size or \
+                      --image-size, or raise --memory-limit";
+        return Err(too_much(batch_size, needed(batch_size)?, advice));
+    }
+    if needed(1)? > limit {
+        return Err(too_much(1, needed(1)?, "lower --image-size, unfreeze less, or raise --memory-limit"));
+    }
+    let (mut fits, mut exceeds) = (1, batch_size);
+    while exceeds - fits > 1 {
+        let middle = fits.midpoint(exceeds);
+        if needed(middle)? <= limit { fits = middle } else { exceeds = middle }
+    }
+    Ok(fits)
+}

@@ -1,0 +1,63 @@
+//! What training tells whoever watches.
+
+use roentgen_run::history::EpochRecord;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// Training begins or goes on.
+    Started {
+        /// Optimizer steps that lie behind.
+        steps_done: u64,
+        /// Optimizer steps in all.
+        steps_total: u64,
+        /// Images in a micro-batch, where the batch is cut to keep a memory limit.
+        micro_batch: Option<usize>,
+    },
+    /// An optimizer step was taken.
+    Step {
+        /// From 1.
+        epoch: usize,
+        /// From 1, over all epochs.
+        step: u64,
+        /// Steps in the epoch that lie behind, this one included, and in all.
+        in_epoch: (usize, usize),
+        /// Mean loss of the batch.
+        loss: f64,
+        /// Mean loss of the epoch so far.
+        mean_loss: f64,
+        /// Accuracy of the epoch so far.
+        accuracy: f64,
+        /// Images per second in this epoch.
+        images_per_s: f64,
+    },
+    /// Validation goes on.
+    Validation {
+        /// Images that lie behind.
+        done: usize,
+        /// Images in all.
+        total: usize,
+    },
+    /// An epoch ended.
+    Epoch {
+        /// Its line in `history.csv`.
+        record: &'a EpochRecord,
+        /// Epochs in all.
+        epochs: usize,
+        /// Share of the epoch's time spent waiting for images, in `[0, 1]`.
+        waiting: f64,
+    },
+    /// A checkpoint was written.
+    Saved,
+}
+
+/// Whoever watches.
+pub trait Observer {
+    /// Called as things happen, on the training thread.
+    fn event(&mut self, event: Event<'_>);
+
+    /// Asked before each step; `true` saves a checkpoint and ends training early.
+    fn stop_requested(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,183 @@
+//! Everything that training needs, checked and resolved from a configuration before the first image is read.
+
+use crate::TrainError;
+use roentgen_data::{Augment, Manifest, Split, Transform};
+use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
+use roentgen_nn::loss::CrossEntropy;
+use roentgen_nn::optimizer::Rule;
+use roentgen_nn::{FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture};
+use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights};
+use roentgen_run::{FORMAT_VERSION, RunDirectory};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A run that can begin: settings, data, network, plan and start weights fit together.
+pub struct Setup {
+    /// The settings.
+    pub config: Config,
+    /// The images.
+    pub manifest: Arc<Manifest>,
+    /// Rows that are trained on.
+    pub train_rows: Vec<usize>,
+    /// Rows that each epoch is validated on; may be empty.
+    pub validation_rows: Vec<usize>,
+    /// The network with its head.
+    pub network: Network,
+    /// What is trained.
+    pub plan: FreezePlan,
+    /// The start weights.
+    pub store: ParameterStore,
+    /// Where they came from, in words.
+    pub start: String,
+    /// The loss.
+    pub loss: CrossEntropy,
+    /// The update rule.
+    pub rule: Rule,
+    /// SHA-256 of what the data is.
+    pub data_fingerprint: String,
+    /// Where everything is written.
+    pub run: RunDirectory,
+}
+
+impl Setup {
+    /// Checks the settings against the data and builds the network; `skip` holds rows that are left out, and
+    /// `weights` the resolved weight file, or `None` for a random start.
+    ///
+    /// # Errors
+    /// Where a setting is out of range, the data lacks a split or class, or the weights do not fit.
+    pub fn new(
+        config: Config,
+        manifest: Arc<Manifest>,
+        skip: &[usize],
+        weights: Option<&Path>,
+        run: RunDirectory,
+    ) -> Result<Setup, TrainError> {
+        check(&config)?;
+        manifest.require_two_classes()?;
+        let kept = |rows: Vec<usize>| -> Vec<usize> { rows.into_iter().filter(|row| !skip.contains(row)).collect() };
+        let train_rows = kept(manifest.require_split(Split::Train)?);
+        let validation_rows = kept(manifest.rows_of(Split::Validation));
+        if train_rows.is_empty() {
+            let found = "0 after leaving out those that cannot be decoded".into();
+            return Err(TrainError::Setting {
+                setting: "the number of training images",
+                found,
+                expected: "at least 1",
+            });
+        }
+        let head = Head::Replaced {
+            hidden: config.network.hidden,
+            dropout: config.network.dropout,
+            classes: manifest.classes.len(),
+        };
+        let network = architecture::build(&config.network.architecture, config.data.image_size, head)?;
+        let frozen = match config.freeze.frozen_batch_norm {
+            config::FrozenBatchNorm::Eval => FrozenBatchNorm::Stored,
+            config::FrozenBatchNorm::Train => FrozenBatchNorm::Batch,
+        };
+        let plan = FreezePlan::resolve(&network, &config.freeze.unfreeze, frozen)?;
+        let mut store = ParameterStore::new(&network);
+        let start = start_weights(&network, &mut store, weights, config.training.seed)?;
+        let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)? };
+        let rule = optimizer_rule(&config);
+        let data_fingerprint = manifest.fingerprint()?;
+        Ok(Setup {
+            config,
+            manifest,
+            train_rows,
+            validation_rows,
+            network,
+            plan,
+            store,
+            start,
+            loss,
+            rule,
+            data_fingerprint,
+            run,
+        })
+    }
+
+    /// The transform of training images.
+    pub fn train_transform(&self) -> Transform {
+        let augment = match self.config.data.augment {
+            Augmentation::None => Augment::None,
+            Augmentation::Seed => Augment::Seed,
+        };
+        Transform { image_size: self.config.data.image_size, augment }
+    }
+
+    /// What the model will say of itself.
+    pub fn description(&self) -> ModelDescription {
+        ModelDescription {
+            format_version: FORMAT_VERSION,
+            architecture: self.config.network.architecture.clone(),
+            classes: self.manifest.classes.clone(),
+            hidden: Some(self.config.network.hidden),
+            dropout: Some(self.config.network.dropout),
+            preprocessing: Preprocessing::imagenet(self.config.data.image_size),
+            unfreeze: self.config.freeze.unfreeze.clone(),
+            frozen_batch_norm: match self.config.freeze.frozen_batch_norm {
+                config::FrozenBatchNorm::Eval => "eval".into(),
+                config::FrozenBatchNorm::Train => "train".into(),
+            },
+        }
+    }
+}
+
+/// The update rule that a configuration names.
+pub fn optimizer_rule(config: &Config) -> Rule {
+    let training = &config.training;
+    match training.optimizer {
+        config::Optimizer::Sgd => Rule::Sgd { momentum: training.momentum, nesterov: training.nesterov },
+        config::Optimizer::Adamw => Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+    }
+}
+
+/// The class weights that a configuration asks for, one a class.
+///
+/// # Errors
+/// Where a list has another length than the classes, or a weight is not positive.
+pub fn class_weights(
+    config: &Config,
+    manifest: &Manifest,
+    train_rows: &[usize],
+) -> Result<Option<Vec<f32>>, TrainError> {
+    let classes = manifest.classes.len();
+    match &config.training.class_weights {
+        ClassWeights::Named(NamedClassWeights::None) => Ok(None),
+        ClassWeights::Named(NamedClassWeights::Balanced) => {
+            let mut counts = vec![0usize; classes];
+            train_rows.iter().for_each(|row| counts[manifest.rows[*row].label] += 1);
+            let balanced = |count: &usize| train_rows.len() as f32 / (classes * count.max(&1)) as f32;
+            Ok(Some(counts.iter().map(balanced).collect()))
+        }
+        ClassWeights::List(weights)
+            if weights.len() == classes && weights.iter().all(|w| *w > 0.0 && w.is_finite()) =>
+        {
+            Ok(Some(weights.clone()))
+        }
+        ClassWeights::List(weights) => Err(TrainError::Setting {
+            setting: "class weights",
+            found: format!("{weights:?} for the classes {:?}", manifest.classes),
+            expected: "one positive number a class",
+        }),
+    }
+}
+
+fn check(config: &Config) -> Result<(), TrainError> {
+    let training = &config.training;
+    let ensure = |holds: bool, setting: &'static str, found: String, expected: &'static str| {
+        if holds { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
+    };
+    ensure(training.batch_size > 0, "the batch size", training.batch_size.to_string(), "at least 1")?;
+    ensure(training.epochs > 0, "the number of epochs", training.epochs.to_string(), "at least 1")?;
+    let rate = training.learning_rate;
+    ensure(rate > 0.0 && rate.is_finite(), "the learning rate", rate.to_string(), "a positive number")?;
+    let momentum = training.momentum;
+    ensure((0.0..1.0).contains(&momentum), "momentum", momentum.to_string(), "at least 0 and below 1")?;
+    let decay = training.weight_decay;
+    ensure(decay >= 0.0 && decay.is_finite(), "weight decay", decay.to_string(), "at least 0")?;
+    let nesterov_fits = !training.nesterov || momentum > 0.0 && training.optimizer == config::Optimizer::Sgd;
+    ensure(nesterov_fits, "nesterov", "true".into(), "SGD with a momentum above 0")?;
+    ensure(training.max_steps != Some(0), "the largest number of steps", "0".into(), "at least 1")
+}

@@ -1,0 +1,225 @@
+//! Training as a whole: it learns, it goes on to the same bits, and nothing but the settings decides them.
+
+use roentgen_cpu::CpuEngine;
+use roentgen_data::Manifest;
+use roentgen_run::config::{Augmentation, Optimizer, Select};
+use roentgen_run::history::{EpochRecord, StepRecord, read_table};
+use roentgen_run::{Config, RunDirectory};
+use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, fit};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Stops after a number of steps.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Step { .. } = event {
+            self.0 -= 1;
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+fn to_the_end() -> StopAfter {
+    StopAfter(u64::MAX)
+}
+
+/// Forty small images of bright discs and dark ones.
+fn data(folder: &Path) {
+    for (split, count) in [("train", 12), ("validation", 4), ("test", 4)] {
+        for (class, sign) in [("infected", 1i32), ("normal", -1)] {
+            let place = folder.join(split).join(class);
+            std::fs::create_dir_all(&place).unwrap();
+            for index in 0..count {
+                let pixels: Vec<u8> = (0..40 * 40)
+                    .map(|i| {
+                        let (x, y) = (i % 40 - 18 - index % 5, i / 40 - 20 + index % 3);
+                        let inside = x * x + y * y < 90;
+                        (128 + if inside { 60 * sign } else { 0 } + (i * 31 + index * 17) % 23) as u8
+                    })
+                    .collect();
+                let file = std::fs::File::create(place.join(format!("{index:02}.png"))).unwrap();
+                let mut encoder = png::Encoder::new(file, 40, 40);
+                encoder.set_color(png::ColorType::Grayscale);
+                encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+            }
+        }
+    }
+}
+
+fn config(data: &Path) -> Config {
+    let mut config = Config::default();
+    config.data.root = data.to_owned();
+    config.data.image_size = 32;
+    config.network.weights = "none".into();
+    config.network.hidden = 24;
+    config.freeze.unfreeze = vec!["layer4".into(), "head".into()];
+    config.training.epochs = 2;
+    config.training.batch_size = 8;
+    config.training.learning_rate = 0.01;
+    config
+}
+
+fn setup(config: &Config, out: &Path) -> Setup {
+    let run = RunDirectory::new(out);
+    run.create(config).unwrap();
+    let manifest = Arc::new(Manifest::open(&config.data.root).unwrap());
+    Setup::new(config.clone(), manifest, &[], None, run).unwrap()
+}
+
+fn train(config: &Config, out: &Path, threads: usize, mut observer: StopAfter) -> Result<Outcome, TrainError> {
+    fit(&mut setup(config, out), &CpuEngine::new(threads).unwrap(), &mut observer)
+}
+
+/// Everything that must not depend on how a run went: the model's bytes, the losses, the history without its times.
+fn results(out: &Path) -> (Vec<u8>, String, Vec<String>) {
+    let run = RunDirectory::new(out);
+    let history: Vec<EpochRecord> = read_table(&run.history_file()).unwrap();
+    let timeless = |r: &EpochRecord| {
+        format!("{} {} {:?} {} {:?}", r.epoch, r.train_loss, r.valid_loss, r.train_accuracy, r.valid_accuracy)
+    };
+    (
+        std::fs::read(run.model_file()).unwrap(),
+        std::fs::read_to_string(run.steps_file()).unwrap(),
+        history.iter().map(timeless).collect(),
+    )
+}
+
+#[test]
+fn a_run_that_was_stopped_anywhere_ends_with_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    for optimizer in [Optimizer::Sgd, Optimizer::Adamw] {
+        let mut config = config(&folder.path().join("data"));
+        config.training.optimizer = optimizer;
+        let whole = folder.path().join(format!("whole-{optimizer:?}"));
+        assert_eq!(train(&config, &whole, 2, to_the_end()).unwrap(), Outcome::Finished { epoch: 2 });
+        // Three steps an epoch: inside the first, at its end, inside the second.
+        for stops in [vec![1], vec![3], vec![2, 2], vec![1, 1, 1, 1, 1]] {
+            let out = folder.path().join(format!("{optimizer:?}-{stops:?}"));
+            for steps in stops {
+                let outcome = train(&config, &out, 1, StopAfter(steps)).unwrap();
+                assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+            }
+            train(&config, &out, 2, to_the_end()).unwrap();
+            assert!(results(&out) == results(&whole), "{}", out.display());
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_run_wrote_after_its_checkpoint_is_discarded() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let config = config(&folder.path().join("data"));
+    let whole = folder.path().join("whole");
+    train(&config, &whole, 2, to_the_end()).unwrap();
+    let killed = folder.path().join("killed");
+    train(&config, &killed, 2, StopAfter(4)).unwrap();
+    let run = RunDirectory::new(&killed);
+    for (file, text) in [(run.steps_file(), "5,2,0.1\n6,2,0."), (run.history_file(), "2,0.1,0.1,1,1,0.01,1,1\n")] {
+        let mut content = std::fs::read_to_string(&file).unwrap();
+        content.push_str(text);
+        std::fs::write(&file, content).unwrap();
+    }
+    train(&config, &killed, 2, to_the_end()).unwrap();
+    assert!(results(&killed) == results(&whole));
+}
+
+#[test]
+fn a_memory_limit_and_the_number_of_threads_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.freeze.unfreeze = vec!["head".into()];
+    let out = |name: &str| folder.path().join(name);
+    train(&config, &out("free"), 2, to_the_end()).unwrap();
+    train(&config, &out("one thread"), 1, to_the_end()).unwrap();
+    // The packed weights alone are 43 MiB.
+    config.engine.memory_limit_mib = Some(46);
+    train(&config, &out("limited"), 2, to_the_end()).unwrap();
+    assert!(results(&out("free")) == results(&out("one thread")));
+    assert!(results(&out("free")) == results(&out("limited")));
+
+    config.freeze.unfreeze = vec!["all".into()];
+    let error = train(&config, &out("cannot be cut"), 2, to_the_end()).unwrap_err().to_string();
+    assert!(error.contains("looks at the whole batch") && error.contains("limit of 46 MiB"), "{error}");
+}
+
+#[test]
+fn it_learns_and_keeps_the_best_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.freeze.unfreeze = vec!["all".into()];
+    config.training.epochs = 6;
+    config.training.select = Select::Best;
+    config.data.augment = Augmentation::None;
+    let out = folder.path().join("run");
+    let Outcome::Finished { epoch } = train(&config, &out, 2, to_the_end()).unwrap() else { panic!("not finished") };
+    let run = RunDirectory::new(&out);
+    let history: Vec<EpochRecord> = read_table(&run.history_file()).unwrap();
+    let losses: Vec<f64> = history.iter().filter_map(|record| record.valid_loss).collect();
+    let best = (0..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
+    assert_eq!(epoch, best + 1);
+    assert!(history[5].train_loss < 0.5 * history[0].train_loss, "{history:?}");
+    let steps: Vec<StepRecord> = read_table(&run.steps_file()).unwrap();
+    assert_eq!(steps.len(), 18);
+    // The model is the best epoch's, byte for byte.
+    assert_eq!(std::fs::read(run.model_file()).unwrap(), std::fs::read(run.best_checkpoint_file()).unwrap());
+}
+
+#[test]
+fn a_diverging_run_stops_and_keeps_its_last_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    let out = folder.path().join("run");
+    train(&config, &out, 2, StopAfter(3)).unwrap();
+    let before = std::fs::read(RunDirectory::new(&out).last_checkpoint_file()).unwrap();
+    config.training.learning_rate = 1e30;
+    let error = train(&config, &out, 2, to_the_end()).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+    assert!(error.to_string().contains("1000000000000000"), "{error}");
+    let after = std::fs::read(RunDirectory::new(&out).last_checkpoint_file()).unwrap();
+    assert!(!RunDirectory::new(&out).model_file().exists());
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_checkpoint_of_another_plan_or_other_data_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let config = config(&folder.path().join("data"));
+    let out = folder.path().join("run");
+    train(&config, &out, 2, StopAfter(1)).unwrap();
+    let mut other = config.clone();
+    other.freeze.unfreeze = vec!["head".into()];
+    let error = train(&other, &out, 2, to_the_end()).unwrap_err().to_string();
+    assert!(error.contains("it trains layer4,head") && error.contains("last.safetensors"), "{error}");
+    std::fs::remove_file(folder.path().join("data/test/normal/03.png")).unwrap();
+    let error = train(&config, &out, 2, to_the_end()).unwrap_err().to_string();
+    assert!(error.contains("other data"), "{error}");
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let good = config(&folder.path().join("data"));
+    let refusal = |change: &dyn Fn(&mut Config)| {
+        let mut config = good.clone();
+        change(&mut config);
+        let manifest = Arc::new(Manifest::open(&config.data.root).unwrap());
+        Setup::new(config, manifest, &[], None, RunDirectory::new("unused")).err().unwrap().to_string()
+    };
+    assert!(refusal(&|c| c.training.batch_size = 0).contains("the batch size is 0; expected at least 1"));
+    assert!(refusal(&|c| c.training.learning_rate = f32::NAN).contains("the learning rate is NaN"));
+    assert!(refusal(&|c| c.network.dropout = 1.0).contains("dropout is 1"));
+    assert!(refusal(&|c| c.freeze.unfreeze = vec!["layer9".into()]).contains("layer4"));
+    assert!(refusal(&|c| c.network.architecture = "resnet19".into()).contains("resnet18"));
+}
