@@ -1,0 +1,251 @@
+//! Curves over epochs or steps.
+
+use super::ticks::Axis;
+use super::{Picture, printable, text_width};
+use crate::{ReportError, templates};
+use serde::Serialize;
+
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 290.0;
+const LEFT: f64 = 62.0;
+const RIGHT: f64 = WIDTH - 14.0;
+const TOP: f64 = 56.0;
+const BOTTOM: f64 = HEIGHT - 44.0;
+/// With more points than this, markers would run into each other.
+const MOST_MARKERS: usize = 30;
+
+/// One picture of curves over a common horizontal axis of whole numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct LineChart<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) horizontal_label: &'a str,
+    pub(crate) vertical_label: &'a str,
+    pub(crate) scale: Scale,
+    pub(crate) series: Vec<Series<'a>>,
+    /// What the picture shows, for readers who cannot see it.
+    pub(crate) description: String,
+}
+
+/// What the vertical axis measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Any real numbers from 0 up; the axis begins at 0 unless that would flatten the curves.
+    Loss,
+    /// Shares in `[0, 1]`, written as percentages.
+    Share,
+}
+
+/// One curve.
+#[derive(Clone, Debug)]
+pub(crate) struct Series<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) role: Role,
+    /// In the order of the horizontal axis. A value that is not finite leaves a gap.
+    pub(crate) points: Vec<(u64, f64)>,
+}
+
+/// Which colour, dash and marker a curve has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Training,
+    Validation,
+}
+
+#[derive(Serialize)]
+struct Drawing<'a> {
+    title: &'a str,
+    horizontal_label: &'a str,
+    vertical_label: &'a str,
+    description: String,
+    width: f64,
+    height: f64,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    columns: Vec<Mark>,
+    rows: Vec<Mark>,
+    legend: Vec<LegendEntry<'a>>,
+    curves: Vec<Curve>,
+}
+
+#[derive(Serialize)]
+struct Mark {
+    at: String,
+    label: String,
+}
+
+#[derive(Serialize)]
+struct LegendEntry<'a> {
+    role: Role,
+    label: &'a str,
+    x: String,
+}
+
+#[derive(Serialize)]
+struct Curve {
+    role: Role,
+    lines: Vec<String>,
+    markers: Vec<(String, String)>,
+}
+
+impl LineChart<'_> {
+    /// Draws the chart; `None` where no curve has a finite value.
+    ///
+    /// # Errors
+    /// Where the template is wrong.
+    pub(crate) fn draw(&self, file_name: &str) -> Result<Option<Picture>, ReportError> {
+        let values = || self.series.iter().flat_map(|series| &series.points).filter(|(_, value)| value.is_finite());
+        let Some((first, last)) = values().map(|&(x, _)| x).min().zip(values().map(|&(x, _)| x).max()) else {
+            return Ok(None);
+        };
+        let low = values().fold(f64::INFINITY, |low, &(_, value)| low.min(value));
+        let high = values().fold(f64::NEG_INFINITY, |high, &(_, value)| high.max(value));
+        let horizontal = Axis::whole(first, last, 8);
+        let vertical = self.scale.axis(low, high);
+        let x = |value: f64| LEFT + 8.0 + horizontal.position(value) * (RIGHT - LEFT - 16.0);
+        let y = |value: f64| BOTTOM - vertical.position(value) * (BOTTOM - TOP);
+
+        let mut legend_x = LEFT;
+        let legend = self.series.iter().map(|series| {
+            let entry = LegendEntry { role: series.role, label: series.label, x: coordinate(legend_x) };
+            legend_x += 34.0 + text_width(series.label) + 16.0;
+            entry
+        });
+        let drawing = Drawing {
+            title: self.title,
+            horizontal_label: self.horizontal_label,
+            vertical_label: self.vertical_label,
+            description: printable(&self.description),
+            width: WIDTH,
+            height: HEIGHT,
+            left: LEFT,
+            right: RIGHT,
+            top: TOP,
+            bottom: BOTTOM,
+            columns: horizontal
+                .ticks
+                .iter()
+                .map(|(at, label)| Mark { at: coordinate(x(*at)), label: label.clone() })
+                .collect(),
+            rows: vertical
+                .ticks
+                .iter()
+                .map(|(at, label)| Mark { at: coordinate(y(*at)), label: label.clone() })
+                .collect(),
+            legend: legend.collect(),
+            curves: self.series.iter().map(|series| series.curve(&x, &y)).collect(),
+        };
+        Picture::new(file_name.to_owned(), templates::LINE_CHART, &drawing).map(Some)
+    }
+}
+
+impl Scale {
+    fn axis(self, low: f64, high: f64) -> Axis {
+        match self {
+            // A curve that stays in the upper two thirds would be flattened by an axis from 0.
+            Scale::Loss => Axis::real(if low > 0.0 && low < 0.35 * high { 0.0 } else { low }, high, 5),
+            Scale::Share => {
+                let mut axis = Axis::real(low, high, 5);
+                // Below 0 % and above 100 % there is nothing.
+                let within = |value: f64| (-1e-9..=1.0 + 1e-9).contains(&value);
+                axis.ticks.retain(|(value, _)| within(*value));
+                (axis.low, axis.high) = (axis.low.max(0.0), axis.high.min(1.0));
+                let fine = axis.ticks.windows(2).any(|pair| pair[1].0 - pair[0].0 < 0.0099);
+                for (value, label) in &mut axis.ticks {
+                    *label = if fine { format!("{:.1} %", *value * 100.0) } else { format!("{:.0} %", *value * 100.0) };
+                }
+                axis
+            }
+        }
+    }
+}
+
+impl Series<'_> {
+    fn curve(&self, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) -> f64) -> Curve {
+        let runs: Vec<&[(u64, f64)]> =
+            self.points.split(|(_, value)| !value.is_finite()).filter(|run| !run.is_empty()).collect();
+        let place = |&(at, value): &(u64, f64)| (coordinate(x(at as f64)), coordinate(y(value)));
+        let line = |run: &&[(u64, f64)]| {
+            let places: Vec<String> = run.iter().map(place).map(|(x, y)| format!("{x},{y}")).collect();
+            places.join(" ")
+        };
+        // A point without neighbours makes no line and would be lost without its marker.
+        let marked = |run: &&&[(u64, f64)]| run.len() == 1 || self.points.len() <= MOST_MARKERS;
+        Curve {
+            role: self.role,
+            lines: runs.iter().map(line).collect(),
+            markers: runs.iter().filter(marked).flat_map(|run| run.iter().map(place)).collect(),
+        }
+    }
+}
+
+/// A tenth of a unit is finer than any screen shows.
+fn coordinate(value: f64) -> String {
+    format!("{:.1}", value + 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(scale: Scale, points: Vec<(u64, f64)>) -> LineChart<'static> {
+        LineChart {
+            title: "Loss",
+            horizontal_label: "epoch",
+            vertical_label: "loss",
+            scale,
+            series: vec![Series { label: "training", role: Role::Training, points }],
+            description: "<falls>".into(),
+        }
+    }
+
+    #[test]
+    fn points_lie_within_the_frame_and_are_all_drawn() {
+        for scale in [Scale::Loss, Scale::Share] {
+            for count in [1, 2, 30, 100] {
+                let points: Vec<_> = (1..=count).map(|epoch| (epoch, 1.0 / epoch as f64)).collect();
+                let picture = chart(scale, points).draw("loss.svg").unwrap().unwrap();
+                let document = roxmltree::Document::parse(&picture.file).unwrap();
+                let line = document.descendants().find(|node| node.has_tag_name("polyline")).unwrap();
+                let places: Vec<(f64, f64)> = (line.attribute("points").unwrap().split(' '))
+                    .map(|pair| pair.split_once(',').unwrap())
+                    .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+                    .collect();
+                assert_eq!(places.len(), count as usize);
+                assert!(places.iter().all(|(x, y)| (LEFT..=RIGHT).contains(x) && (TOP..=BOTTOM).contains(y)));
+                assert!(places.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1), "{places:?}");
+                let markers = document.descendants().filter(|node| node.has_tag_name("circle")).count();
+                assert_eq!(markers, if count <= 30 { count as usize } else { 0 } + 1, "one more in the legend");
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_leave_a_gap() {
+        let points = vec![(1, 0.5), (2, f64::NAN), (3, 0.4), (4, f64::INFINITY), (5, 0.3), (6, 0.2)];
+        let picture = chart(Scale::Loss, points).draw("loss.svg").unwrap().unwrap();
+        assert_eq!(picture.inline.matches("<polyline").count(), 3);
+        assert!(!picture.inline.contains("NaN") && !picture.inline.contains("inf"));
+        assert!(chart(Scale::Loss, vec![(1, f64::NAN)]).draw("loss.svg").unwrap().is_none());
+        assert!(chart(Scale::Loss, vec![]).draw("loss.svg").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_page_gets_no_address_and_the_file_its_name_space() {
+        let picture = chart(Scale::Loss, vec![(1, 0.5)]).draw("loss.svg").unwrap().unwrap();
+        assert!(!picture.inline.contains("://") && !picture.inline.contains("<style"));
+        assert!(picture.file.contains("xmlns=") && picture.file.contains("<style"));
+        assert!(picture.inline.contains("&lt;falls&gt;"));
+    }
+
+    #[test]
+    fn shares_never_leave_the_hundred() {
+        for (low, high) in [(0.0, 1.0), (0.93, 0.999), (1.0, 1.0), (0.0, 0.0), (0.5, 0.5)] {
+            let axis = Scale::Share.axis(low, high);
+            assert!(axis.low >= 0.0 && axis.high <= 1.0 && axis.low <= low && high <= axis.high, "{axis:?}");
+            assert!(axis.ticks.len() >= 2, "{axis:?}");
+        }
+    }
+}

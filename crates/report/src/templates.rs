@@ -1,0 +1,73 @@
+//! The templates of pages and pictures, compiled into the program.
+
+use crate::ReportError;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::Serialize;
+
+const STYLES: [(&str, &str); 2] =
+    [("page.css", include_str!("../templates/page.css")), ("plot.css", include_str!("../templates/plot.css"))];
+
+/// The report page.
+pub(crate) const PAGE: (&str, &str) = ("page.html", include_str!("../templates/page.html"));
+/// Lines over epochs or steps.
+pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../templates/line_chart.svg"));
+/// A confusion matrix.
+pub(crate) const MATRIX: (&str, &str) = ("matrix.svg", include_str!("../templates/matrix.svg"));
+
+/// Fills a template. Whatever comes out of the context is escaped for HTML and XML, unless the template says `safe`;
+/// a value that the context lacks is an error, not an empty place.
+///
+/// # Errors
+/// [`ReportError::Template`] where the template is wrong.
+pub(crate) fn render(
+    (name, source): (&'static str, &'static str),
+    context: impl Serialize,
+) -> Result<String, ReportError> {
+    let attempt = || {
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment.add_filter("typographic", typographic);
+        for (style, text) in STYLES {
+            environment.add_global(style.replace('.', "_"), Value::from_safe_string(text.to_owned()));
+        }
+        environment.add_template(name, source)?;
+        environment.get_template(name)?.render(Serde(context))
+    };
+    attempt().map_err(|source| ReportError::Template { name, source })
+}
+
+/// The filter for sentences that were also written for a terminal: names between backticks come between quotation marks.
+fn typographic(sentence: String) -> String {
+    if !sentence.matches('`').count().is_multiple_of(2) {
+        return sentence;
+    }
+    let pieces = sentence.split('`').enumerate();
+    pieces
+        .map(|(index, piece)| if index % 2 == 1 { format!("\u{201c}{piece}\u{201d}") } else { piece.to_owned() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backticks_become_quotation_marks_in_pairs_alone() {
+        assert_eq!(typographic("`a` or `b`".into()), "\u{201c}a\u{201d} or \u{201c}b\u{201d}");
+        assert_eq!(typographic("a ` b".into()), "a ` b");
+        assert_eq!(typographic("".into()), "");
+    }
+
+    #[test]
+    fn what_the_context_lacks_is_an_error() {
+        let error = render(
+            ("test.html", "{{ there }} {{ missing }}"),
+            [("there", 1)].into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        );
+        assert!(matches!(error, Err(ReportError::Template { name: "test.html", .. })), "{error:?}");
+    }
+}
