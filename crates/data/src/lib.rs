@@ -12,6 +12,7 @@ pub mod error;
 mod folders;
 pub mod loader;
 pub mod manifest;
+pub mod phantom;
 pub mod raster;
 mod resize;
 pub mod seed;
