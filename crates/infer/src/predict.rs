@@ -136,7 +136,7 @@ impl Predictor {
             manifest: manifest.clone(),
             rows,
             batch_size: self.batch,
-            transform: self.transform.clone(),
+            transform: self.transform,
             seed: 0,
             epoch: 0,
             threads: self.threads,
@@ -160,7 +160,8 @@ impl Predictor {
         Ok(results)
     }
 
-    /// Runs over files, in order, and hands each answer or the reason for none to `deliver`.
+    /// Runs over files, in order, and hands each answer or the reason for none to `deliver`, which may ask to stop by
+    /// `false`.
     ///
     /// # Errors
     /// Where the engine fails; a file that cannot be decoded is an answer, not an error.
@@ -168,7 +169,7 @@ impl Predictor {
         &mut self,
         store: &mut ParameterStore,
         paths: &[PathBuf],
-        mut deliver: impl FnMut(Result<FilePrediction, (PathBuf, DataError)>),
+        mut deliver: impl FnMut(Result<FilePrediction, (PathBuf, DataError)>) -> bool,
     ) -> Result<(), EngineError> {
         let limits = Limits::default();
         for chunk in paths.chunks(self.batch) {
@@ -181,7 +182,7 @@ impl Predictor {
             }
             let mut answers = logits.chunks_exact(self.classes);
             for (path, result) in chunk.iter().zip(decoded) {
-                deliver(match result {
+                let goes_on = deliver(match result {
                     Ok(_) => {
                         let logits = answers.next().expect("one row of logits for each decoded image").to_vec();
                         Ok(FilePrediction {
@@ -193,6 +194,9 @@ impl Predictor {
                     }
                     Err(error) => Err((path.clone(), error)),
                 });
+                if !goes_on {
+                    return Ok(());
+                }
             }
         }
         Ok(())

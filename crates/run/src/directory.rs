@@ -1,8 +1,15 @@
 //! The run directory: what lies where, and how a file is replaced.
 
 use crate::{Config, RunError};
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// How the name of a file begins that is being written; see [`write_atomically`].
+const PART_PREFIX: &str = ".roentgen-";
+/// How such a name ends.
+const PART_SUFFIX: &str = ".part";
 
 /// A folder that a training run writes and everything after it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +107,7 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
-    /// How far the folder has come as a run.
+    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing.
     pub fn state(&self) -> RunState {
         if self.model_file().is_file() {
             RunState::Finished
@@ -108,21 +115,85 @@ impl RunDirectory {
             RunState::Resumable
         } else if self.config_file().is_file() {
             RunState::Started
-        } else if std::fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_some()) {
+        } else if std::fs::read_dir(&self.path)
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| !is_part(&entry.path()))))
+        {
             RunState::Foreign
         } else {
             RunState::Absent
         }
     }
 
-    /// Creates the folder and its `checkpoint/`, and writes `config.toml`.
+    /// Creates the folder, writes `config.toml`, creates `checkpoint/`, and removes what a killed process was writing.
+    /// The caller should hold the [`RunDirectory::lock`] of a run that exists.
+    ///
+    /// # Errors
+    /// Where the system refuses; a folder that was made for it is removed again.
+    pub fn create(&self, config: &Config) -> Result<(), RunError> {
+        let checkpoints = self.path.join("checkpoint");
+        let existed = self.path.exists();
+        // The configuration comes first: a kill in between then leaves a run that can start, not a foreign folder.
+        let written = write_atomically(&self.config_file(), |file| file.write_all(config.to_toml().as_bytes()));
+        if written.is_err() && !existed {
+            // The error to report is the first one; only an empty folder is removed.
+            let _ = std::fs::remove_dir(&self.path);
+        }
+        written?;
+        std::fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints, "create the folder"))?;
+        for folder in [&self.path, &checkpoints] {
+            let entries = std::fs::read_dir(folder).map_err(RunError::io(folder, "read the folder"))?;
+            for part in entries.flatten().map(|entry| entry.path()).filter(|path| is_part(path)) {
+                std::fs::remove_file(&part).map_err(RunError::io(&part, "remove what a killed process left"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps other processes from training this run until the result is dropped; a killed process holds nothing.
+    /// `None` where the system cannot lock folders, as Windows and some network file systems.
+    ///
+    /// # Errors
+    /// [`RunError::InUse`] where another process holds it.
+    pub fn lock(&self) -> Result<Option<File>, RunError> {
+        let Ok(folder) = File::open(&self.path) else { return Ok(None) };
+        match folder.try_lock() {
+            Ok(()) => Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => Err(RunError::InUse { path: self.path.clone() }),
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
+    /// Takes a finished run up again: removes the model and everything that was computed from it, which would otherwise
+    /// stand beside a model of more epochs. The model goes last, so that a kill in between leaves a finished run.
+    /// Returns what was removed.
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn create(&self, config: &Config) -> Result<(), RunError> {
-        let checkpoints = self.path.join("checkpoint");
-        std::fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints, "create the folder"))?;
-        write_atomically(&self.config_file(), |file| file.write_all(config.to_toml().as_bytes()))
+    pub fn reopen(&self) -> Result<Vec<PathBuf>, RunError> {
+        let mut removed = Vec::new();
+        let entries = std::fs::read_dir(&self.path).map_err(RunError::io(&self.path, "read the folder"))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let is_result = name.starts_with("predictions-") && name.ends_with(".csv")
+                || name.starts_with("metrics-") && name.ends_with(".json")
+                || path == self.report_file();
+            if is_result {
+                std::fs::remove_file(&path).map_err(RunError::io(&path, "remove"))?;
+                removed.push(path);
+            }
+        }
+        let plots = self.plots_folder();
+        if plots.is_dir() {
+            std::fs::remove_dir_all(&plots).map_err(RunError::io(&plots, "remove"))?;
+            removed.push(plots);
+        }
+        removed.sort();
+        let model = self.model_file();
+        if model.is_file() {
+            std::fs::remove_file(&model).map_err(RunError::io(&model, "remove"))?;
+            removed.push(model);
+        }
+        Ok(removed)
     }
 
     /// Reads `config.toml`.
@@ -132,6 +203,12 @@ impl RunDirectory {
     pub fn config(&self) -> Result<Config, RunError> {
         Config::read(&self.config_file())
     }
+}
+
+/// Whether a path names a file that [`write_atomically`] had not finished.
+fn is_part(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.starts_with(PART_PREFIX) && name.ends_with(PART_SUFFIX)
 }
 
 /// Writes a file so that a crash or a full disk at any moment leaves either the old or the new one: into a temporary
@@ -146,7 +223,7 @@ pub fn write_atomically(
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(RunError::io(folder, "create the folder"))?;
     let attempt = || -> std::io::Result<()> {
-        let mut temporary = tempfile::Builder::new().prefix(".roentgen-").suffix(".part").tempfile_in(folder)?;
+        let mut temporary = tempfile::Builder::new().prefix(PART_PREFIX).suffix(PART_SUFFIX).tempfile_in(folder)?;
         let mut buffered = std::io::BufWriter::new(temporary.as_file_mut());
         write(&mut buffered)?;
         buffered.flush()?;
@@ -206,5 +283,50 @@ mod tests {
         assert_eq!(run.state(), RunState::Finished);
         assert_eq!(RunDirectory::new(run.path().join("checkpoint")).state(), RunState::Foreign);
         assert!(RunDirectory::open(folder.path()).unwrap_err().to_string().contains("not a run directory"));
+    }
+
+    #[test]
+    fn what_a_kill_leaves_is_no_foreign_folder_and_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(folder.path());
+        std::fs::write(folder.path().join(".roentgen-abc.part"), b"half").unwrap();
+        assert_eq!(run.state(), RunState::Absent);
+        run.create(&Config::default()).unwrap();
+        std::fs::write(run.path().join("checkpoint/.roentgen-abc.part"), b"half").unwrap();
+        run.create(&Config::default()).unwrap();
+        let names = |path: &Path| std::fs::read_dir(path).unwrap().flatten().map(|e| e.file_name()).collect::<Vec<_>>();
+        assert_eq!(names(&run.path().join("checkpoint")).len(), 0);
+        assert_eq!(names(run.path()).len(), 2, "{:?}", names(run.path()));
+    }
+
+    #[test]
+    fn a_run_that_is_taken_up_again_loses_its_model_and_results_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(folder.path());
+        run.create(&Config::default()).unwrap();
+        std::fs::create_dir(run.plots_folder()).unwrap();
+        let results = [run.model_file(), run.report_file(), run.predictions_file("test"), run.metrics_file("a-test")];
+        let kept = [run.history_file(), run.last_checkpoint_file(), run.path().join("notes-metrics-test.json.txt")];
+        results.iter().chain(&kept).for_each(|file| std::fs::write(file, b"x").unwrap());
+        let removed = run.reopen().unwrap();
+        assert_eq!(removed.last(), Some(&run.model_file()));
+        assert_eq!(removed.len(), results.len() + 1);
+        assert!(removed.iter().all(|path| !path.exists()) && kept.iter().all(|file| file.exists()));
+        assert_eq!(run.state(), RunState::Resumable);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn one_process_at_a_time_trains_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(folder.path());
+        let held = run.lock().unwrap();
+        if held.is_none() {
+            println!("skipped: this file system cannot lock folders");
+            return;
+        }
+        assert!(matches!(run.lock(), Err(RunError::InUse { .. })));
+        drop(held);
+        assert!(run.lock().is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The operating system refused to read or write.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}{}", path.display(), advice(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -33,12 +33,35 @@ pub enum RunError {
         /// The newest version that this build reads.
         supported: u32,
     },
+    /// Another process trains this run.
+    #[error("{}: another process is at work in this run: wait until it ends, or give another folder", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder holds no run.
     #[error("{}: not a run directory (it has no config.toml): give the folder that `roentgen train --out` wrote", path.display())]
     NotARun {
         /// The folder.
         path: PathBuf,
     },
+}
+
+/// What a user can do about an answer of the operating system; empty where only the user can know.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "; make room; what was written before is whole"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; check that you may write there, or give another folder"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "; a file stands where a folder is needed: give another folder"
+        }
+        _ => "",
+    }
 }
 
 impl RunError {

@@ -28,6 +28,12 @@ pub struct EpochRecord {
     pub images_per_s: f64,
 }
 
+/// The `f64` that prints as a setting was written: 0.01, and not 0.009999999776482582.
+pub fn as_written(setting: f32) -> f64 {
+    // The shortest decimal text of an f32 is always a number.
+    setting.to_string().parse().unwrap_or_else(|_| f64::from(setting))
+}
+
 /// One line of `steps.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
@@ -57,7 +63,7 @@ pub fn write_table<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Re
 /// Adds rows to a table that [`write_table`] began.
 ///
 /// # Errors
-/// Where the system refuses.
+/// Where the system refuses; the table then holds none of the rows.
 pub fn append_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError> {
     let attempt = || -> std::io::Result<()> {
         let mut text = Vec::new();
@@ -68,7 +74,12 @@ pub fn append_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError
             }
             writer.flush()?;
         }
-        std::fs::OpenOptions::new().append(true).open(path)?.write_all(&text)
+        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+        let length = file.metadata()?.len();
+        file.write_all(&text).inspect_err(|_| {
+            // Half a row, where the disk is full. Where it cannot be cut off, readers skip it.
+            let _ = file.set_len(length);
+        })
     };
     attempt().map_err(RunError::io(path, "write"))
 }
@@ -115,6 +126,15 @@ mod tests {
         assert_eq!(read_table::<StepRecord>(&path).unwrap(), rows);
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"4,1,0.2").unwrap();
         assert_eq!(read_table::<StepRecord>(&path).unwrap(), rows);
+    }
+
+    #[test]
+    fn settings_print_as_they_were_written() {
+        for (setting, text) in [(0.01f32, "0.01"), (0.001, "0.001"), (3e-7, "0.0000003")] {
+            assert_eq!(as_written(setting).to_string(), text);
+            assert_eq!(as_written(setting) as f32, setting);
+        }
+        assert!(as_written(f32::NAN).is_nan());
     }
 
     #[test]

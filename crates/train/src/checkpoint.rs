@@ -111,11 +111,17 @@ impl Checkpoint {
         };
         let metadata = read_safetensors_metadata(path)?;
         let text = metadata.get(METADATA_KEY).ok_or_else(|| wrong(format!("no metadata `{METADATA_KEY}`")))?;
-        let checkpoint: Checkpoint = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
-        if checkpoint.format_version > FORMAT_VERSION {
-            return Err(wrong(format!("format version {}", checkpoint.format_version)));
+        // A newer version may hold other fields: it is looked at alone.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
         }
-        Ok(checkpoint)
+        let version: Version = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if version.format_version > FORMAT_VERSION {
+            let (path, found) = (path.to_owned(), version.format_version);
+            return Err(RunError::NewerFormat { path, found, supported: FORMAT_VERSION }.into());
+        }
+        serde_json::from_str(text).map_err(|e| wrong(e.to_string()))
     }
 
     /// Reads a checkpoint into store and optimizer, after checking that it belongs to this freeze plan and data.

@@ -36,18 +36,28 @@ pub enum TrainError {
         /// What it may be.
         expected: &'static str,
     },
-    /// The loss is NaN or infinite.
+    /// The positive class is none of the data's.
+    #[error("the positive class is `{found}`; expected one of the data's classes: {classes}")]
+    UnknownPositive {
+        /// The name asked for.
+        found: String,
+        /// The data's classes.
+        classes: String,
+    },
+    /// A loss or a weight is NaN or infinite.
     #[error(
-        "the loss of step {step} (epoch {epoch}) is {loss}: training has diverged. {kept} Lower the learning rate (it is \
+        "{quantity} step {step} (epoch {epoch}) is {value}: training has diverged. {kept} Lower the learning rate (it is \
          {learning_rate}) and start again"
     )]
     NotFinite {
+        /// What is not finite, with a preposition to the step: "the loss of".
+        quantity: String,
         /// The optimizer step, from 1.
         step: u64,
         /// The epoch, from 1.
         epoch: usize,
-        /// What the loss was.
-        loss: f64,
+        /// What it was.
+        value: f64,
         /// The learning rate.
         learning_rate: f32,
         /// What was kept, as a sentence.

@@ -10,7 +10,7 @@ use roentgen_nn::optimizer::{Optimizer, ParameterSettings};
 use roentgen_nn::{CompileRequest, Draws, Engine, Gradients, Mode, ParameterSet, ParameterStore, Program, ValueId};
 use roentgen_run::config::Select;
 use roentgen_run::history::{
-    EpochRecord, HISTORY_HEADER, STEPS_HEADER, StepRecord, append_rows, read_table, write_table,
+    EpochRecord, HISTORY_HEADER, STEPS_HEADER, StepRecord, append_rows, as_written, read_table, write_table,
 };
 use roentgen_run::predictions::largest;
 use std::time::{Duration, Instant};
@@ -59,6 +59,8 @@ struct Training<'a> {
     position: Checkpoint,
     /// Steps that are not in `steps.csv` yet.
     unwritten: Vec<StepRecord>,
+    /// Epochs and steps that the last checkpoint counts, where there is one.
+    saved: Option<(usize, u64)>,
     last_save: Instant,
 }
 
@@ -77,9 +79,11 @@ impl<'a> Training<'a> {
             false => Some(Predictor::new(engine, network, limit)?),
         };
         let file = setup.run.last_checkpoint_file();
+        let mut saved = None;
         let position = if file.is_file() {
             let position = Checkpoint::restore(&file, setup, store, &mut optimizer)?;
             discard_after(setup, &position)?;
+            saved = Some((position.epochs_done, position.step));
             position
         } else {
             write_table::<EpochRecord>(&setup.run.history_file(), &HISTORY_HEADER, &[])?;
@@ -97,6 +101,7 @@ impl<'a> Training<'a> {
             predictor,
             position: Checkpoint { instruction_set: engine.description(), ..position },
             unwritten: Vec::new(),
+            saved,
             last_save: Instant::now(),
         })
     }
@@ -118,7 +123,14 @@ impl<'a> Training<'a> {
             steps_total: self.steps_total(),
             micro_batch: cut.then_some(self.micro_batch),
         });
-        while self.position.epochs_done < self.setup.config.training.epochs && self.position.step < self.steps_total() {
+        let epochs = self.setup.config.training.epochs;
+        if self.position.epochs_done < epochs && self.position.step < self.steps_total() {
+            let removed = self.setup.run.reopen()?;
+            if !removed.is_empty() {
+                observer.event(Event::Reopened { removed: &removed });
+            }
+        }
+        while self.position.epochs_done < epochs && self.position.step < self.steps_total() {
             if !self.epoch(store, observer)? {
                 return Ok(Outcome::Interrupted { steps_done: self.position.step });
             }
@@ -179,6 +191,11 @@ impl<'a> Training<'a> {
             self.save(store, observer)?;
             return Ok(false);
         };
+        if let Some((loss, _)) = validation.filter(|(loss, _)| !loss.is_finite()) {
+            return Err(self.not_finite("the validation loss after", self.position.step, loss));
+        }
+        // Saving checks it too, but the line in the history comes before.
+        self.check_weights(store)?;
         let sums = self.position.sums;
         let record = EpochRecord {
             epoch,
@@ -186,7 +203,7 @@ impl<'a> Training<'a> {
             valid_loss: validation.map(|v| v.0),
             train_accuracy: sums.correct as f64 / sums.images as f64,
             valid_accuracy: validation.map(|v| v.1),
-            learning_rate: f64::from(training.learning_rate),
+            learning_rate: as_written(training.learning_rate),
             seconds: seconds_before + begun.elapsed().as_secs_f64(),
             images_per_s: (sums.images - images_before) as f64 / trained_s,
         };
@@ -231,7 +248,7 @@ impl<'a> Training<'a> {
             let by_image = logits.chunks_exact(logits.len() / labels.len());
             correct += by_image.zip(labels).filter(|(logits, label)| largest(logits) == **label).count();
             if !sum.is_finite() {
-                return Err(self.not_finite(sum / total_weight, epoch));
+                return Err(self.not_finite("the loss of", self.position.step + 1, sum / total_weight));
             }
             let continues = start > 0;
             self.program.backward(store, ParameterSet::Live, &gradient, &mut self.gradients, continues)?;
@@ -249,18 +266,32 @@ impl<'a> Training<'a> {
         Ok(loss)
     }
 
-    fn not_finite(&self, loss: f64, epoch: usize) -> TrainError {
-        let kept = match self.position.epochs_done {
-            0 => "No epoch was finished.".to_owned(),
-            done => format!(
-                "The checkpoint after epoch {done} is kept in {}.",
-                self.setup.run.last_checkpoint_file().display()
-            ),
+    /// A diverged step would make every later checkpoint useless: it must not replace a good one.
+    fn check_weights(&self, store: &ParameterStore) -> Result<(), TrainError> {
+        for (index, spec) in store.specs().iter().enumerate() {
+            let values = store.tensor(ParameterSet::Live, index);
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let quantity = format!("a number of `{}` after", spec.name);
+                return Err(self.not_finite(&quantity, self.position.step, f64::from(*value)));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_finite(&self, quantity: &str, step: u64, value: f64) -> TrainError {
+        let file = self.setup.run.last_checkpoint_file();
+        let kept = match self.saved {
+            None => "No epoch was finished, so there is no checkpoint.".to_owned(),
+            Some((epochs, steps)) if steps == (epochs * self.steps_in_epoch()) as u64 => {
+                format!("The checkpoint after epoch {epochs} is kept in {}.", file.display())
+            }
+            Some((_, steps)) => format!("The checkpoint after step {steps} is kept in {}.", file.display()),
         };
         TrainError::NotFinite {
-            step: self.position.step + 1,
-            epoch,
-            loss,
+            quantity: quantity.to_owned(),
+            step,
+            epoch: self.position.epochs_done + 1,
+            value,
             learning_rate: self.setup.config.training.learning_rate,
             kept,
         }
@@ -296,9 +327,11 @@ impl<'a> Training<'a> {
 
     /// Steps first, then the checkpoint: whatever a checkpoint counts stands in the tables.
     fn save(&mut self, store: &ParameterStore, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.check_weights(store)?;
         append_rows(&self.setup.run.steps_file(), &self.unwritten)?;
         self.unwritten.clear();
         self.position.write(&self.setup.run.last_checkpoint_file(), store, &self.optimizer)?;
+        self.saved = Some((self.position.epochs_done, self.position.step));
         self.last_save = Instant::now();
         observer.event(Event::Saved);
         Ok(())

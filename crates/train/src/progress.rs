@@ -1,6 +1,7 @@
 //! What training tells whoever watches.
 
 use roentgen_run::history::EpochRecord;
+use std::path::PathBuf;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +14,11 @@ pub enum Event<'a> {
         steps_total: u64,
         /// Images in a micro-batch, where the batch is cut to keep a memory limit.
         micro_batch: Option<usize>,
+    },
+    /// A finished run is trained further: its model and what was computed from it are gone.
+    Reopened {
+        /// What was removed.
+        removed: &'a [PathBuf],
     },
     /// An optimizer step was taken.
     Step {

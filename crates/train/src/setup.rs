@@ -40,6 +40,14 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Checks all that can be known wrong before the start weights are there: they may have to be downloaded first.
+    ///
+    /// # Errors
+    /// Where a setting is out of range, a name is unknown, or the data lacks a split or class.
+    pub fn check(config: &Config, manifest: &Manifest) -> Result<(), TrainError> {
+        resolve(config, manifest).map(|_| ())
+    }
+
     /// Checks the settings against the data and builds the network; `skip` holds rows that are left out, and
     /// `weights` the resolved weight file, or `None` for a random start.
     ///
@@ -52,8 +60,7 @@ impl Setup {
         weights: Option<&Path>,
         run: RunDirectory,
     ) -> Result<Setup, TrainError> {
-        check(&config)?;
-        manifest.require_two_classes()?;
+        let (network, plan) = resolve(&config, &manifest)?;
         let kept = |rows: Vec<usize>| -> Vec<usize> { rows.into_iter().filter(|row| !skip.contains(row)).collect() };
         let train_rows = kept(manifest.require_split(Split::Train)?);
         let validation_rows = kept(manifest.rows_of(Split::Validation));
@@ -65,17 +72,6 @@ impl Setup {
                 expected: "at least 1",
             });
         }
-        let head = Head::Replaced {
-            hidden: config.network.hidden,
-            dropout: config.network.dropout,
-            classes: manifest.classes.len(),
-        };
-        let network = architecture::build(&config.network.architecture, config.data.image_size, head)?;
-        let frozen = match config.freeze.frozen_batch_norm {
-            config::FrozenBatchNorm::Eval => FrozenBatchNorm::Stored,
-            config::FrozenBatchNorm::Train => FrozenBatchNorm::Batch,
-        };
-        let plan = FreezePlan::resolve(&network, &config.freeze.unfreeze, frozen)?;
         let mut store = ParameterStore::new(&network);
         let start = start_weights(&network, &mut store, weights, config.training.seed)?;
         let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)? };
@@ -162,6 +158,30 @@ pub fn class_weights(
             expected: "one positive number a class",
         }),
     }
+}
+
+/// The network and its freeze plan, from settings that were checked.
+fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan), TrainError> {
+    check(config)?;
+    manifest.require_two_classes()?;
+    manifest.require_split(Split::Train)?;
+    if let Some(positive) = config.data.positive.as_ref().filter(|positive| !manifest.classes.contains(positive)) {
+        return Err(TrainError::UnknownPositive { found: positive.clone(), classes: manifest.classes.join(", ") });
+    }
+    // Their values need the training rows; that a list fits the classes shows without.
+    class_weights(config, manifest, &[])?;
+    let head = Head::Replaced {
+        hidden: config.network.hidden,
+        dropout: config.network.dropout,
+        classes: manifest.classes.len(),
+    };
+    let network = architecture::build(&config.network.architecture, config.data.image_size, head)?;
+    let frozen = match config.freeze.frozen_batch_norm {
+        config::FrozenBatchNorm::Eval => FrozenBatchNorm::Stored,
+        config::FrozenBatchNorm::Train => FrozenBatchNorm::Batch,
+    };
+    let plan = FreezePlan::resolve(&network, &config.freeze.unfreeze, frozen)?;
+    Ok((network, plan))
 }
 
 fn check(config: &Config) -> Result<(), TrainError> {

@@ -1,0 +1,337 @@
+//! The words of the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Fine-tunes, evaluates and reports chest X-ray classifiers. For research, not for diagnosis.
+#[derive(Debug, Parser)]
+#[command(name = "roentgen", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Generate phantom radiographs, fine-tune on them, evaluate and report: needs nothing
+    Demo(Demo),
+    /// Fine-tune a network on a folder of images
+    Train(Box<Train>),
+    /// Evaluate a run on a split: predictions, metrics with intervals, best and worst images
+    Evaluate(Evaluate),
+    /// Write a run's report, one self-contained HTML page
+    Report(Report),
+    /// Classify images
+    Predict(Predict),
+    /// Print a network's layers under a freeze plan
+    Layers(Layers),
+    /// List, fetch and inspect weights
+    Weights(Weights),
+}
+
+/// `roentgen demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to write the phantoms and the run
+    #[arg(long, value_name = "DIR", default_value = "roentgen-demo")]
+    pub out: PathBuf,
+    /// Seed of phantoms, start weights and training
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// `roentgen train`
+#[derive(Debug, Default, Args)]
+pub struct Train {
+    /// Folder with train/, validation/ and test/, each with a folder a class
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Run directory to write
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with a run from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config"])]
+    pub resume: Option<PathBuf>,
+    /// Take the settings of a config.toml; options given beside it win
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Settings of the run.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Train although patients stand in more than one split; the report says so
+    #[arg(long)]
+    pub allow_leaks: bool,
+}
+
+/// Settings of a run; what is not given keeps its default.
+#[derive(Debug, Default, Args)]
+pub struct Settings {
+    /// Architecture: vgg11, vgg13, vgg16, vgg19 (each also with _bn), resnet18, resnet34 [default: resnet18]
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<String>,
+    /// Start weights: imagenet, none, a weight file (.pth, .safetensors), or a run [default: imagenet]
+    #[arg(long, value_name = "imagenet|none|FILE|RUN")]
+    pub weights: Option<String>,
+    /// What to train: head, all, or torchvision module names such as layer4,head [default: head]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub unfreeze: Option<Vec<String>>,
+    /// Frozen batch norms: eval keeps their statistics, train goes on gathering them [default: eval]
+    #[arg(long, value_name = "MODE")]
+    pub frozen_bn: Option<FrozenBn>,
+    /// Width of the head's hidden layer [default: 380]
+    #[arg(long, value_name = "N")]
+    pub hidden: Option<usize>,
+    /// Dropout in the head [default: 0.5]
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f32>,
+    /// Side of the network's input in pixels [default: 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<usize>,
+    /// Augmentation of training images: seed is rotation, random crop and flip [default: seed]
+    #[arg(long, value_name = "KIND")]
+    pub augment: Option<AugmentKind>,
+    /// Keep the training images in the order of the folder
+    #[arg(long)]
+    pub no_shuffle: bool,
+    /// What to do with an image that cannot be decoded [default: fail]
+    #[arg(long, value_name = "WHAT")]
+    pub on_bad_image: Option<OnBadImage>,
+    /// The positive class [default: infected, or the one that is not normal]
+    #[arg(long, value_name = "CLASS")]
+    pub positive: Option<String>,
+    /// Passes over the training images [default: 10]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Images in an optimizer step [default: 128]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Update rule [default: sgd]
+    #[arg(long, value_name = "NAME")]
+    pub optimizer: Option<OptimizerName>,
+    /// Learning rate [default: 0.001]
+    #[arg(long, visible_alias = "learning-rate", value_name = "RATE")]
+    pub lr: Option<f32>,
+    /// Momentum of SGD [default: 0.9]
+    #[arg(long, value_name = "M")]
+    pub momentum: Option<f32>,
+    /// Weight decay [default: 0]
+    #[arg(long, value_name = "D")]
+    pub weight_decay: Option<f32>,
+    /// Nesterov's momentum
+    #[arg(long)]
+    pub nesterov: bool,
+    /// Class weights in the loss: none, balanced, or one number a class [default: none]
+    #[arg(long, value_name = "none|balanced|W,W,...")]
+    pub class_weights: Option<String>,
+    /// Stop after so many optimizer steps
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u64>,
+    /// Keep the weights of the last epoch, or of the one with the lowest validation loss [default: last]
+    #[arg(long, value_name = "WHICH")]
+    pub select: Option<SelectName>,
+    /// Seed of every random draw [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Number format of the activations [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub precision: Option<PrecisionName>,
+    /// Where to compute [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Most memory of the engine in MiB; batches are cut into micro-batches to keep it
+    #[arg(long, value_name = "MIB")]
+    pub memory_limit: Option<usize>,
+}
+
+/// Frozen batch norms.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum FrozenBn {
+    /// Stored statistics.
+    Eval,
+    /// The batch's statistics.
+    Train,
+}
+
+/// Augmentation.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum AugmentKind {
+    /// The fixed transform.
+    None,
+    /// The assignment's.
+    Seed,
+}
+
+/// Undecodable images.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum OnBadImage {
+    /// Stop.
+    Fail,
+    /// Leave out and list.
+    Skip,
+}
+
+/// Update rules.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum OptimizerName {
+    /// Stochastic gradient descent.
+    Sgd,
+    /// Adam with decoupled weight decay.
+    Adamw,
+}
+
+/// Which weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum SelectName {
+    /// The last epoch's.
+    Last,
+    /// Those of the lowest validation loss.
+    Best,
+}
+
+/// Number formats.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum PrecisionName {
+    /// binary32
+    F32,
+}
+
+/// Devices.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+}
+
+/// `roentgen evaluate`
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    /// Run directory
+    #[arg(required_unless_present = "predictions")]
+    pub run: Option<PathBuf>,
+    /// Data folder [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// train, validation or test
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Compute from a predictions table alone
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "threads"])]
+    pub predictions: Option<PathBuf>,
+    /// Read a class of the data as a class of the model, such as PNEUMONIA=infected; may be given several times
+    #[arg(long, value_name = "CLASS=CLASS")]
+    pub map: Vec<String>,
+    /// The positive class
+    #[arg(long, value_name = "CLASS")]
+    pub positive: Option<String>,
+    /// Best and worst images of each class on the contact sheets
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub images: usize,
+    /// What to do with an image that cannot be decoded [default: as in training]
+    #[arg(long, value_name = "WHAT")]
+    pub on_bad_image: Option<OnBadImage>,
+    /// Print the metrics as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// `roentgen report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Run directory
+    pub run: PathBuf,
+}
+
+/// `roentgen predict`
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// Run directory or model file (unless --arch is given), then images or folders; - reads a list from stdin
+    #[arg(required = true, value_name = "RUN IMAGE")]
+    pub paths: Vec<PathBuf>,
+    /// Use a stock model of this architecture
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    pub arch: Option<String>,
+    /// The stock model's weight file
+    #[arg(long, value_name = "FILE", requires = "arch")]
+    pub weights: Option<PathBuf>,
+    /// Side of the network's input in pixels, for a stock model
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, requires = "arch")]
+    pub image_size: usize,
+    /// Form of the answer
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub format: Format,
+    /// One JSON object a line, as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Format {
+    /// Columns for the eye.
+    Table,
+    /// Comma-separated values.
+    Csv,
+    /// One object a line.
+    Json,
+}
+
+/// `roentgen layers`
+#[derive(Debug, Args)]
+pub struct Layers {
+    /// Architecture
+    pub arch: String,
+    /// What to train
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "head")]
+    pub unfreeze: Vec<String>,
+    /// Frozen batch norms
+    #[arg(long, value_name = "MODE", default_value = "eval")]
+    pub frozen_bn: FrozenBn,
+    /// Side of the network's input in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub image_size: usize,
+    /// Width of the head's hidden layer
+    #[arg(long, value_name = "N", default_value_t = 380)]
+    pub hidden: usize,
+    /// Number of classes
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub classes: usize,
+}
+
+/// `roentgen weights`
+#[derive(Debug, Args)]
+pub struct Weights {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: WeightsCommand,
+}
+
+/// What to do with weights.
+#[derive(Debug, Subcommand)]
+pub enum WeightsCommand {
+    /// List torchvision's files, and which of them are here
+    List,
+    /// Download torchvision's file of an architecture
+    Fetch {
+        /// Architecture
+        arch: String,
+    },
+    /// List the tensors of a weight file
+    Inspect {
+        /// .pth or .safetensors
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,125 @@
+//! How a command fails: 1 where the work failed, 2 where the call was wrong. Nobody reading the answer is no failure.
+
+use roentgen_infer::ModelError;
+use roentgen_nn::{EngineError, FreezeError, NetworkError};
+use roentgen_run::RunError;
+use roentgen_train::TrainError;
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// The call was wrong: nothing was begun. Exit code 2.
+    Call(anyhow::Error),
+    /// The work failed. Exit code 1.
+    Work(anyhow::Error),
+    /// Whoever read stdout has seen enough, as `head` has. Exit code 0, and no word.
+    ReaderGone,
+}
+
+/// What commands return.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// A wrong call, in words.
+    pub fn call(message: impl Into<String>) -> Failure {
+        Failure::Call(anyhow::Error::msg(message.into()))
+    }
+
+    /// Failed work, in words.
+    pub fn work(message: impl Into<String>) -> Failure {
+        Failure::Work(anyhow::Error::msg(message.into()))
+    }
+
+    /// Says why on stderr.
+    pub fn report(self) -> ExitCode {
+        let (error, code) = match self {
+            Failure::Call(error) => (error, 2),
+            Failure::Work(error) => (error, 1),
+            Failure::ReaderGone => return ExitCode::SUCCESS,
+        };
+        eprintln!("error: {error:#}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Work(error)
+    }
+}
+
+macro_rules! work {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::Work(error.into())
+            }
+        })*
+    };
+}
+
+work!(
+    roentgen_data::DataError,
+    roentgen_data::phantom::PhantomError,
+    roentgen_infer::InferError,
+    roentgen_report::ReportError,
+    roentgen_eval::EvalError,
+    roentgen_nn::weights::WeightsError,
+    EngineError
+);
+
+macro_rules! call {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::Call(error.into())
+            }
+        })*
+    };
+}
+
+call!(NetworkError, FreezeError, roentgen_kernels::ComputeError);
+
+/// Commands have one unnamed stream, stdout: whatever else they read or write is named where it fails.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => Failure::Work(anyhow::Error::new(error).context("cannot write to stdout")),
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        match error {
+            RunError::NotARun { .. } => Failure::Call(error.into()),
+            error => Failure::Work(error.into()),
+        }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Failure {
+        match error {
+            ModelError::Network(error) => error.into(),
+            ModelError::Run(error) => error.into(),
+            error => Failure::Work(error.into()),
+        }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Failure {
+        match error {
+            TrainError::Network(_)
+            | TrainError::Freeze(_)
+            | TrainError::Setting { .. }
+            | TrainError::UnknownPositive { .. } => Failure::Call(error.into()),
+            TrainError::Model(error) => error.into(),
+            TrainError::Run(error) => error.into(),
+            error => Failure::Work(error.into()),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The `roentgen` command: fine-tunes, evaluates and reports chest X-ray classifiers.
+
+mod arguments;
+mod demo;
+mod download;
+mod evaluate;
+mod failure;
+mod interrupt;
+mod layers;
+mod predict;
+mod progress;
+mod resolve;
+mod start;
+mod train;
+mod weights;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Report(arguments) => evaluate::report(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
+        Command::Layers(arguments) => layers::run(&arguments),
+        Command::Weights(arguments) => weights::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

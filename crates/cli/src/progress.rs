@@ -1,0 +1,102 @@
+//! Progress on stderr: a bar where a person watches, a line an epoch everywhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use roentgen_run::history::EpochRecord;
+use roentgen_train::{Event, Observer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Where no bar can be seen, an epoch says so often where it stands.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Watches training.
+pub struct TrainingProgress {
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+    last_line: Instant,
+}
+
+impl TrainingProgress {
+    /// Ends training in order once `stop` is set.
+    pub fn new(stop: Arc<AtomicBool>) -> TrainingProgress {
+        TrainingProgress { bar: ProgressBar::hidden(), stop, last_line: Instant::now() }
+    }
+
+    /// Shows where training stands: in the bar, or as a line now and then where there is none.
+    fn status(&mut self, text: String) {
+        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
+            self.line(&text);
+        }
+        self.bar.set_message(text);
+    }
+
+    fn line(&mut self, text: &str) {
+        self.last_line = Instant::now();
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+}
+
+impl Observer for TrainingProgress {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Started { steps_done, steps_total, micro_batch } => {
+                if let Some(images) = micro_batch {
+                    eprintln!("batches are computed {images} images at a time to keep the memory limit");
+                }
+                if steps_done > 0 {
+                    eprintln!("going on after step {steps_done} of {steps_total}");
+                }
+                self.bar = bar(steps_total, "{msg} {wide_bar} {eta_precise} left");
+                self.bar.set_position(steps_done);
+                self.bar.reset_eta();
+            }
+            Event::Reopened { removed } => {
+                let names: Vec<_> = removed.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+                eprintln!("the run goes on; removed what belongs to its shorter form: {}", names.join(", "));
+            }
+            Event::Step { epoch, step, in_epoch: (done, all), mean_loss, accuracy, images_per_s, .. } => {
+                self.status(format!(
+                    "epoch {epoch}, step {done}/{all}: loss {mean_loss:.4}, accuracy {accuracy:.3}, {images_per_s:.1} images/s"
+                ));
+                self.bar.set_position(step);
+            }
+            Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
+            Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
+            Event::Saved => {}
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn epoch_line(record: &EpochRecord, epochs: usize, waiting: f64) -> String {
+    let validation = match (record.valid_loss, record.valid_accuracy) {
+        (Some(loss), Some(accuracy)) => format!("loss {loss:.4}, accuracy {accuracy:.4}"),
+        _ => "none".into(),
+    };
+    let mut line = format!(
+        "epoch {}/{epochs}: train loss {:.4}, accuracy {:.4}; validation {validation}; {:.1} s, {:.1} images/s",
+        record.epoch, record.train_loss, record.train_accuracy, record.seconds, record.images_per_s
+    );
+    if waiting > 0.05 {
+        line += &format!(", {:.0} % of it waiting for images", 100.0 * waiting);
+    }
+    line
+}
+
+/// A bar on stderr; hidden where stderr is no terminal.
+pub fn bar(length: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}

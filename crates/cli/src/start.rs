@@ -1,0 +1,106 @@
+//! What several commands begin with: an engine, a data set whose bad images are known, start weights.
+
+use crate::download;
+use crate::failure::{Failure, Outcome};
+use crate::progress;
+use roentgen_cpu::CpuEngine;
+use roentgen_data::{DataError, Manifest, check_images};
+use roentgen_nn::weights::official_file;
+use roentgen_nn::{Head, architecture};
+use roentgen_run::RunDirectory;
+use roentgen_run::config::OnBadImage;
+use roentgen_run::environment::SkippedImage;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Side of the images, in pixels, that torchvision's weights were trained on.
+const IMAGENET_SIZE: usize = 224;
+/// Classes of torchvision's own head.
+const IMAGENET_CLASSES: usize = 1000;
+
+/// An engine with as many threads as asked for, or one a core.
+pub fn engine(threads: Option<usize>) -> Outcome<CpuEngine> {
+    let available = CpuEngine::available_threads();
+    let threads = threads.unwrap_or(available);
+    if threads > available {
+        eprintln!("note: {threads} threads on {available} cores; results are the same, and it is not faster");
+    }
+    Ok(CpuEngine::new(threads)?)
+}
+
+/// Opens a data set.
+pub fn manifest(root: &Path) -> Outcome<Arc<Manifest>> {
+    if !root.exists() {
+        let path = root.display();
+        return Err(Failure::call(format!("{path}: no such folder; say with --data where the data set is")));
+    }
+    Ok(Arc::new(Manifest::open(root)?))
+}
+
+/// Rows that cannot be decoded, with why; looked for where they are to be skipped. An empty list where they are not: the
+/// first one met is then an error.
+pub fn bad_rows(
+    manifest: &Manifest,
+    rows: &[usize],
+    what: OnBadImage,
+    threads: usize,
+) -> Outcome<Vec<(usize, DataError)>> {
+    if what == OnBadImage::Fail {
+        return Ok(Vec::new());
+    }
+    let bar = progress::bar(rows.len() as u64, "checking images {wide_bar} {pos}/{len}");
+    let bad = check_images(manifest, rows, threads, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    for (_, error) in &bad {
+        eprintln!("skipped: {error}");
+    }
+    Ok(bad)
+}
+
+/// For the environment and the report.
+pub fn skipped(manifest: &Manifest, bad: &[(usize, DataError)]) -> Vec<SkippedImage> {
+    bad.iter()
+        .map(|(row, error)| SkippedImage {
+            path: manifest.rows[*row].path.display().to_string(),
+            reason: error.to_string(),
+        })
+        .collect()
+}
+
+/// The weight file that `--weights` names: downloaded, a file, or a run's model. `None` for a random start.
+pub fn weight_file(weights: &str, architecture: &str) -> Outcome<Option<PathBuf>> {
+    match weights {
+        "none" => Ok(None),
+        "imagenet" => fetch(architecture).map(Some),
+        path => {
+            let path = Path::new(path);
+            if path.is_dir() {
+                let model = RunDirectory::open(path)?.model_file();
+                if !model.is_file() {
+                    return Err(Failure::work(format!(
+                        "{}: the run has no model.safetensors yet: finish it with --resume",
+                        path.display()
+                    )));
+                }
+                Ok(Some(model))
+            } else if path.is_file() {
+                Ok(Some(path.to_owned()))
+            } else {
+                Err(Failure::call(format!(
+                    "--weights {}: no such file or run; expected imagenet, none, a weight file, or a run directory",
+                    path.display()
+                )))
+            }
+        }
+    }
+}
+
+/// torchvision's weights of an architecture, from the cache or the network.
+pub fn fetch(architecture: &str) -> Outcome<PathBuf> {
+    // An unknown name is refused with the nearest ones.
+    architecture::build(architecture, IMAGENET_SIZE, Head::Stock { classes: IMAGENET_CLASSES })?;
+    let Some(file) = official_file(architecture) else {
+        return Err(Failure::call(format!("torchvision publishes no weights for {architecture}: give --weights none")));
+    };
+    Ok(download::fetch_official(file.name, file.sha256_prefix)?)
+}

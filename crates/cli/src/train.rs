@@ -1,0 +1,235 @@
+//! `roentgen train`
+
+use crate::arguments::Train;
+use crate::failure::{Failure, Outcome};
+use crate::progress::TrainingProgress;
+use crate::{interrupt, resolve, start};
+use roentgen_data::{DataError, Manifest};
+use roentgen_nn::Engine;
+use roentgen_run::directory::RunState;
+use roentgen_run::environment::Environment;
+use roentgen_run::{Config, RunDirectory};
+use roentgen_train::{Checkpoint, Setup, TrainError};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Runs the command.
+pub fn run(arguments: &Train) -> Outcome {
+    let (config, run, resumes) = match &arguments.resume {
+        Some(path) => resumed(arguments, RunDirectory::open(path)?)?,
+        None => begun(arguments)?,
+    };
+    let outcome = train(config, run.clone(), resumes, arguments.allow_leaks, &[])?;
+    match outcome {
+        roentgen_train::Outcome::Finished { epoch } => {
+            eprintln!("wrote {} (weights of epoch {epoch})", run.model_file().display());
+            let path = run.path().display();
+            eprintln!("next: roentgen evaluate {path} && roentgen report {path}");
+            Ok(())
+        }
+        roentgen_train::Outcome::Interrupted { steps_done } => Err(Failure::work(format!(
+            "stopped after step {steps_done}; everything so far is saved: go on with `roentgen train --resume {}`",
+            run.path().display()
+        ))),
+    }
+}
+
+/// A new run: its folder must not hold one that would be lost.
+fn begun(arguments: &Train) -> Outcome<(Config, RunDirectory, bool)> {
+    let mut config = match &arguments.config {
+        Some(file) => Config::read(file)?,
+        None => Config::default(),
+    };
+    resolve::apply(&arguments.settings, arguments.data.as_ref(), &mut config)?;
+    if config.data.root.as_os_str().is_empty() {
+        return Err(Failure::call("no data: give the folder with --data DIR"));
+    }
+    let Some(out) = &arguments.out else {
+        return Err(Failure::call("no place for the run: give a folder with --out DIR"));
+    };
+    let run = RunDirectory::new(out);
+    let path = out.display();
+    match run.state() {
+        RunState::Absent | RunState::Started => Ok((config, run, false)),
+        RunState::Resumable => Err(Failure::call(format!(
+            "{path}: an unfinished run stands there: go on with `roentgen train --resume {path}`, or give another --out"
+        ))),
+        RunState::Finished => Err(Failure::call(format!(
+            "{path}: a finished run stands there: give another --out, or train it longer with `roentgen train --resume \
+             {path} --epochs N`"
+        ))),
+        RunState::Foreign => Err(Failure::call(format!(
+            "{path}: the folder holds something that is no run: give a new or empty folder with --out"
+        ))),
+    }
+}
+
+/// A run that goes on, perhaps longer than it was meant to.
+fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirectory, bool)> {
+    resolve::only_resumable(&arguments.settings)?;
+    let mut config = run.config()?;
+    resolve::apply(&arguments.settings, arguments.data.as_ref(), &mut config)?;
+    let path = run.path().display();
+    match run.state() {
+        RunState::Absent | RunState::Foreign => unreachable!("an opened run has a config.toml"),
+        RunState::Started => {
+            eprintln!("{path}: no checkpoint yet; starting from the beginning");
+            Ok((config, run, false))
+        }
+        RunState::Resumable | RunState::Finished => {
+            let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
+            let done = checkpoint.epochs_done;
+            let finished = run.state() == RunState::Finished;
+            if let Some(steps) = config.training.max_steps.filter(|most| finished && checkpoint.step >= *most) {
+                return Err(Failure::call(format!(
+                    "{path}: the run is finished ({steps} steps, its --max-steps): begin a longer one with --config \
+                     {path}/config.toml --out DIR"
+                )));
+            }
+            if finished && done >= config.training.epochs {
+                return Err(Failure::call(format!(
+                    "{path}: the run is finished ({done} epochs): train it longer with --epochs N, N above {done}"
+                )));
+            }
+            if config.training.epochs < done {
+                return Err(Failure::call(format!(
+                    "{path}: {done} epochs are done, and --epochs is {}: a run cannot become shorter",
+                    config.training.epochs
+                )));
+            }
+            Ok((config, run, true))
+        }
+    }
+}
+
+/// Trains a configuration in a run directory; `notices` stand at the top of the report.
+pub fn train(
+    config: Config,
+    run: RunDirectory,
+    resumes: bool,
+    allow_leaks: bool,
+    notices: &[String],
+) -> Outcome<roentgen_train::Outcome> {
+    // `None` also where there is no folder yet.
+    let mut held = run.lock()?;
+    let engine = start::engine(config.engine.threads)?;
+    let manifest = start::manifest(&config.data.root)?;
+    Setup::check(&config, &manifest)?;
+    check_leaks(&manifest, allow_leaks)?;
+    // The test images as well: the report lists what evaluation will leave out.
+    let all: Vec<usize> = (0..manifest.rows.len()).collect();
+    let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads())?;
+    let skip: Vec<usize> = bad.iter().map(|(row, _)| *row).collect();
+    let weights = match resumes {
+        true => None,
+        false => start::weight_file(&config.network.weights, &config.network.architecture)?,
+    };
+    let mut setup = Setup::new(config, manifest, &skip, weights.as_deref(), run.clone())?;
+    let known = resumes.then(|| Environment::read(&run.environment_file())).transpose()?;
+    if resumes {
+        warn_of_other_instruction_set(&run, &engine.description())?;
+    }
+    let mut environment = environment(&setup, &engine, &bad, notices);
+    if let Some(known) = known {
+        // Where the run began, and what was said of it then, does not change by going on.
+        environment.start = known.start;
+        let new = std::mem::replace(&mut environment.warnings, known.warnings);
+        environment.warnings.extend(new);
+        let mut seen = BTreeSet::new();
+        environment.warnings.retain(|warning| seen.insert(warning.clone()));
+    }
+    run.create(&setup.config)?;
+    if held.is_none() {
+        held = run.lock()?;
+    }
+    environment.write(&run.environment_file())?;
+    let plan = &setup.plan;
+    eprintln!(
+        "{} on {} images ({} for validation), {}: training {} of {} parameters, {} on {} threads",
+        setup.network.architecture(),
+        setup.train_rows.len(),
+        setup.validation_rows.len(),
+        environment.start,
+        plan.trainable_count(&setup.network),
+        setup.network.parameter_count(),
+        engine.description(),
+        engine.threads(),
+    );
+    if setup.validation_rows.is_empty() {
+        eprintln!("note: there is no validation split; nothing says when to stop");
+    }
+    // Before this there is nothing to save, and Ctrl-C ends the program as usual.
+    let stop = interrupt::flag();
+    let outcome = roentgen_train::fit(&mut setup, &engine, &mut TrainingProgress::new(stop)).map_err(|error| {
+        let resumable = run.last_checkpoint_file().is_file() && !matches!(error, TrainError::NotFinite { .. });
+        let failure = Failure::from(error);
+        if resumable {
+            eprintln!("note: the last checkpoint is kept: `roentgen train --resume {}`", run.path().display());
+        }
+        failure
+    })?;
+    drop(held);
+    Ok(outcome)
+}
+
+/// A patient in two splits makes every test figure too good.
+fn check_leaks(manifest: &Manifest, allowed: bool) -> Outcome {
+    let leaks = manifest.patients_across_splits();
+    if leaks.is_empty() {
+        return Ok(());
+    }
+    let first: Vec<&str> = leaks.iter().take(5).map(|leak| leak.patient_id.as_str()).collect();
+    let message = format!(
+        "{}: patients in more than one split: {} ({}{})",
+        manifest.root.display(),
+        leaks.len(),
+        first.join(", "),
+        if leaks.len() > 5 { ", ..." } else { "" }
+    );
+    if allowed {
+        eprintln!("warning: {message}; test figures will be too good");
+        return Ok(());
+    }
+    Err(Failure::work(format!("{message}: move each patient into one split, or train all the same with --allow-leaks")))
+}
+
+fn warn_of_other_instruction_set(run: &RunDirectory, now: &str) -> Outcome {
+    let before = Checkpoint::read(&run.last_checkpoint_file())?.instruction_set;
+    if before != now {
+        eprintln!("warning: the run began on {before} and goes on on {now}: the last bits of its numbers will differ");
+    }
+    Ok(())
+}
+
+fn environment(setup: &Setup, engine: &dyn Engine, bad: &[(usize, DataError)], notices: &[String]) -> Environment {
+    let manifest = &setup.manifest;
+    let mut images: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    let mut patients: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (index, row) in manifest.rows.iter().enumerate() {
+        if bad.iter().any(|(skipped, _)| *skipped == index) {
+            continue;
+        }
+        let split = row.split.to_string();
+        *images.entry(split.clone()).or_default().entry(manifest.classes[row.label].clone()).or_default() += 1;
+        if let Some(patient) = &row.patient_id {
+            patients.entry(split).or_default().insert(patient);
+        }
+    }
+    let all_known = manifest.rows.iter().all(|row| row.patient_id.is_some());
+    let across = manifest.patients_across_splits();
+    Environment {
+        version: env!("CARGO_PKG_VERSION").into(),
+        instruction_set: engine.description(),
+        threads: engine.threads(),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        data_fingerprint: setup.data_fingerprint.clone(),
+        classes: manifest.classes.clone(),
+        images,
+        patients: all_known.then(|| patients.into_iter().map(|(split, ids)| (split, ids.len())).collect()),
+        patients_in_several_splits: across.into_iter().map(|leak| leak.patient_id).collect(),
+        trainable_parameters: setup.plan.trainable_count(&setup.network),
+        parameters: setup.network.parameter_count(),
+        start: setup.start.clone(),
+        skipped_images: start::skipped(manifest, bad),
+        warnings: notices.iter().chain(&manifest.warnings).cloned().collect(),
+    }
+}
