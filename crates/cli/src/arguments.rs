@@ -146,7 +146,7 @@ pub struct Settings {
     /// Threads of the engine [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Most memory of the engine in MiB; batches are cut into micro-batches to keep it
+    /// Most memory of a compiled program in MiB; batches are cut to keep it [default: nine tenths of what is free]
     #[arg(long, value_name = "MIB")]
     pub memory_limit: Option<usize>,
 }

@@ -22,7 +22,11 @@ const TILE_SIDE: usize = 224;
 /// Runs `roentgen evaluate`.
 pub fn run(arguments: &Evaluate) -> Outcome {
     let metrics = match (&arguments.predictions, &arguments.run) {
-        (Some(file), _) => from_table(&PredictionTable::read(file)?, file, arguments.positive.as_deref())?,
+        (Some(file), _) => {
+            let table = PredictionTable::read(file)?;
+            let positive = positive_class(&table.classes, arguments.positive.as_deref())?;
+            from_table(&table, file, positive)?
+        }
         (None, Some(path)) => evaluate(&RunDirectory::open(path)?, arguments)?,
         (None, None) => unreachable!("the argument parser asks for one of the two"),
     };
@@ -48,6 +52,9 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let split: Split = arguments.split.parse().map_err(|e| Failure::Call(anyhow::Error::new(e)))?;
     let config = run.config()?;
     let mut model = Model::open(run.path())?;
+    let positive = arguments.positive.as_ref().or(config.data.positive.as_ref());
+    // Before the work: a class that does not exist is a wrong call.
+    let positive = positive_class(&model.description.classes, positive.map(String::as_str))?;
     let engine = start::engine(arguments.threads.or(config.engine.threads))?;
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
     let manifest = start::manifest(root)?;
@@ -60,7 +67,8 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
         return Err(Failure::work(format!("{}: no image of the split {split} can be decoded", root.display())));
     }
     let bar = progress::bar(rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
-    let limit = config.engine.memory_limit_mib.map(|mib| mib << 20);
+    let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
+    let limit = limit.or_else(start::available_memory_bytes);
     let mut predictor = Predictor::new(&engine, &model.network, limit)?;
     let answers = predictor.rows(&mut model.store, ParameterSet::Live, &manifest, rows.clone(), |done| {
         bar.set_position(done as u64);
@@ -73,9 +81,13 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
         .collect();
     let table = PredictionTable { classes: model.description.classes.clone(), rows: predictions };
     let name = result_name(run, &manifest, root, split)?;
-    let positive = arguments.positive.as_ref().or(config.data.positive.as_ref());
     let file = run.predictions_file(&name);
-    let metrics = from_table(&table, &file, positive.map(String::as_str))?;
+    let mut metrics = from_table(&table, &file, positive)?;
+    if !bad.is_empty() {
+        let names: Vec<String> = bad.iter().map(|(row, _)| manifest.rows[*row].path.display().to_string()).collect();
+        let note = format!("{} images could not be decoded and were left out: {}.", bad.len(), names.join(", "));
+        metrics.notes.push(note);
+    }
     table.write(&file)?;
     write_atomically(&run.metrics_file(&name), |out| {
         serde_json::to_writer_pretty(&mut *out, &metrics)?;
@@ -91,21 +103,18 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
 }
 
 /// Metrics of a predictions table.
-fn from_table(table: &PredictionTable, file: &Path, positive: Option<&str>) -> Outcome<Metrics> {
+fn from_table(table: &PredictionTable, file: &Path, positive: usize) -> Outcome<Metrics> {
     let unlabelled = table.rows.iter().filter(|row| row.label.is_none()).count();
-    if unlabelled > 0 || table.rows.is_empty() {
+    if table.rows.is_empty() {
+        return Err(Failure::work(format!("{}: the table has no rows; evaluation needs images", file.display())));
+    }
+    if unlabelled > 0 {
         return Err(Failure::work(format!(
             "{}: {unlabelled} of {} images have no label; evaluation needs the actual class of each",
             file.display(),
             table.rows.len()
         )));
     }
-    let positive = match positive {
-        Some(name) => table.classes.iter().position(|class| class == name).ok_or_else(|| {
-            Failure::call(format!("--positive {name}: no such class; the classes are {}", table.classes.join(", ")))
-        })?,
-        None => default_positive(&table.classes).map_err(|error| Failure::Call(error.into()))?,
-    };
     let labels: Vec<usize> = table.rows.iter().filter_map(|row| row.label).collect();
     let predicted: Vec<usize> = table.rows.iter().map(|row| row.predicted).collect();
     let losses: Option<Vec<f32>> = table.rows.iter().map(|row| row.loss).collect();
@@ -115,6 +124,16 @@ fn from_table(table: &PredictionTable, file: &Path, positive: Option<&str>) -> O
         Some(patients) => metrics.with_patients(patients.len() as u64),
         None => metrics,
     })
+}
+
+/// Index of the positive class: the one named, or by convention.
+fn positive_class(classes: &[String], named: Option<&str>) -> Outcome<usize> {
+    match named {
+        Some(name) => classes.iter().position(|class| class == name).ok_or_else(|| {
+            Failure::call(format!("--positive {name}: no such class; the classes are {}", classes.join(", ")))
+        }),
+        None => default_positive(classes).map_err(|error| Failure::Call(error.into())),
+    }
 }
 
 /// For each class of the data, the class of the model that it stands for.
@@ -153,17 +172,21 @@ fn labels(manifest: &Manifest, classes: &[String], map: &[String]) -> Outcome<Ve
         .collect()
 }
 
-/// `test` for the data that the run was trained on, `<folder>-test` for other data, so that neither replaces the other.
+/// `test` for the data that the run was trained on, `<folder>-<fingerprint>-test` for other data, so that none replaces
+/// another.
 fn result_name(run: &RunDirectory, manifest: &Manifest, root: &Path, split: Split) -> Outcome<String> {
     let own = Environment::read(&run.environment_file())?.data_fingerprint;
-    if manifest.fingerprint()? == own {
+    let fingerprint = manifest.fingerprint()?;
+    if fingerprint == own {
         return Ok(split.to_string());
     }
     let folder = std::fs::canonicalize(root).map_err(|e| Failure::work(format!("{}: {e}", root.display())))?;
     let folder = folder.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy());
     let safe: String = folder.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    eprintln!("this is not the data that the run was trained on: results are kept as `{safe}-{split}`");
-    Ok(format!("{safe}-{split}"))
+    // Folders of one name may hold different data.
+    let name = format!("{safe}-{}-{split}", &fingerprint[..8]);
+    eprintln!("this is not the data that the run was trained on: results are kept as `{name}`");
+    Ok(name)
 }
 
 /// The images that the model was surest about, right and wrong.

@@ -28,6 +28,14 @@ pub fn engine(threads: Option<usize>) -> Outcome<CpuEngine> {
     Ok(CpuEngine::new(threads)?)
 }
 
+/// Nine tenths of the memory that the system could give now; `None` where it does not say.
+pub fn available_memory_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)?.checked_div(10)?.checked_mul(9)
+}
+
 /// Opens a data set.
 pub fn manifest(root: &Path) -> Outcome<Arc<Manifest>> {
     if !root.exists() {

@@ -6,6 +6,7 @@ use crate::progress::TrainingProgress;
 use crate::{interrupt, resolve, start};
 use roentgen_data::{DataError, Manifest};
 use roentgen_nn::Engine;
+use roentgen_run::config::FrozenBatchNorm;
 use roentgen_run::directory::RunState;
 use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
@@ -90,9 +91,10 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
                     "{path}: the run is finished ({done} epochs): train it longer with --epochs N, N above {done}"
                 )));
             }
-            if config.training.epochs < done {
+            if config.training.epochs < done || config.training.epochs == done && checkpoint.steps_in_epoch > 0 {
                 return Err(Failure::call(format!(
-                    "{path}: {done} epochs are done, and --epochs is {}: a run cannot become shorter",
+                    "{path}: {done} epochs are done{}, and --epochs is {}: a run cannot become shorter",
+                    if checkpoint.steps_in_epoch > 0 { " and another is begun" } else { "" },
                     config.training.epochs
                 )));
             }
@@ -137,11 +139,23 @@ pub fn train(
         let mut seen = BTreeSet::new();
         environment.warnings.retain(|warning| seen.insert(warning.clone()));
     }
+    if setup.memory_limit_bytes.is_none() {
+        setup.memory_limit_bytes = start::available_memory_bytes();
+    }
+    // What cannot run leaves the folder as it was.
+    roentgen_train::micro_batch::of(&setup, &engine)?;
+    if !setup.network.ids().any(|id| setup.plan.batch_norm(id).is_some())
+        && setup.config.freeze.frozen_batch_norm == FrozenBatchNorm::Train
+    {
+        eprintln!("note: {} has no batch norm; --frozen-bn train changes nothing", setup.network.architecture());
+    }
     run.create(&setup.config)?;
     if held.is_none() {
         held = run.lock()?;
     }
     environment.write(&run.environment_file())?;
+    // Before this there is nothing to save, and Ctrl-C ends the program as usual.
+    let stop = interrupt::flag();
     let plan = &setup.plan;
     eprintln!(
         "{} on {} images ({} for validation), {}: training {} of {} parameters, {} on {} threads",
@@ -157,8 +171,6 @@ pub fn train(
     if setup.validation_rows.is_empty() {
         eprintln!("note: there is no validation split; nothing says when to stop");
     }
-    // Before this there is nothing to save, and Ctrl-C ends the program as usual.
-    let stop = interrupt::flag();
     let outcome = roentgen_train::fit(&mut setup, &engine, &mut TrainingProgress::new(stop)).map_err(|error| {
         let resumable = run.last_checkpoint_file().is_file() && !matches!(error, TrainError::NotFinite { .. });
         let failure = Failure::from(error);

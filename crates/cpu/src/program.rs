@@ -5,7 +5,9 @@ use crate::packed::Packed;
 use crate::plan::{Layout, Plan, Step};
 use crate::stage::Kind;
 use roentgen_kernels::{Arena, AveragePoolShape, Compute, PoolShape, Region};
-use roentgen_nn::{Draws, EngineError, Gradients, Network, ParameterSet, ParameterStore, Program, ValueId};
+use roentgen_nn::{
+    BatchNormMode, Draws, EngineError, Gradients, Network, ParameterSet, ParameterStore, Program, ValueId,
+};
 use std::sync::Arc;
 
 pub(crate) struct CpuProgram {
@@ -151,6 +153,11 @@ impl Program for CpuProgram {
         };
         if self.plan.gradient(output).is_none() {
             return Err(no_gradient(&output));
+        }
+        let by_batch = |step: &&Step| step.backward && step.batch_norm == Some(BatchNormMode::Batch);
+        if let Some(step) = self.plan.steps.iter().find(by_batch).filter(|_| accumulate) {
+            let layer = step.stage.layer().expect("a batch norm is a layer");
+            return Err(EngineError::CutBatch { name: self.network.value(layer).name.clone() });
         }
         let shape = self.network.value(output).shape;
         let expected = shape.elements() * self.batch;

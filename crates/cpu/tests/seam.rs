@@ -253,7 +253,7 @@ fn every_trained_parameter_gets_a_gradient_and_training_lowers_the_loss() {
                 assert!(gradient.iter().all(|g| g.is_finite()), "{name}: {}", spec.name);
                 assert!(gradient.iter().any(|g| *g != 0.0), "{name}: no gradient reaches {}", spec.name);
                 for (value, g) in store.tensor_mut(tensor).iter_mut().zip(gradient) {
-                    *value -= (0.01 / norm as f32) * g;
+                    *value -= (0.001 / norm as f32) * g;
                 }
             }
         }
@@ -273,6 +273,14 @@ fn calls_that_do_not_fit_are_errors() {
     assert!(matches!(forward(&images(1), 2), Err(EngineError::Length { .. })));
     // At 32 px the last maps are 1 x 1: a batch of one gives a batch norm one value a channel.
     assert!(matches!(forward(&images(1), 1), Err(EngineError::OneValuePerChannel { .. })));
+    let mut slope = vec![0.1; 2 * 3];
+    program.forward(&mut store, LIVE, &[&images(2)], 2, draws(&rows(2))).unwrap();
+    let mut gradients = Gradients::new(&network, &plan);
+    let cut = program.backward(&store, LIVE, &slope, &mut gradients, true);
+    assert!(matches!(cut, Err(EngineError::CutBatch { .. })), "{cut:?}");
+    slope.pop();
+    let short = program.backward(&store, LIVE, &slope, &mut gradients, false);
+    assert!(matches!(short, Err(EngineError::Length { .. })), "{short:?}");
     let mut request = CompileRequest::whole(&network, &plan, Mode::Train, 64);
     request.memory_limit_bytes = Some(10 << 20);
     let error = engine.compile(&request).err().unwrap().to_string();

@@ -137,6 +137,24 @@ impl Manifest {
         Ok(rows)
     }
 
+    /// Checks that a split has images of every class, or none at all.
+    ///
+    /// # Errors
+    /// [`DataError::ClassMissing`] for the first class that it lacks.
+    pub fn require_every_class(&self, split: Split) -> Result<(), DataError> {
+        let rows = self.rows_of(split);
+        let Some(first) = rows.first() else { return Ok(()) };
+        for (label, class) in self.classes.iter().enumerate() {
+            if !rows.iter().any(|row| self.rows[*row].label == label) {
+                // The folder as it is called here: `val` and `valid` are validation splits too.
+                let split_folder = self.rows[*first].path.components().next();
+                let folder = split_folder.map_or_else(|| self.root.clone(), |name| self.root.join(name));
+                return Err(DataError::ClassMissing { folder: folder.join(class), class: class.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that there is something to tell apart.
     ///
     /// # Errors

@@ -120,11 +120,16 @@ fn a_class_that_a_split_lacks() {
         let gone = format!("{split}/infected/");
         let kept: Vec<&str> = SMALL.into_iter().filter(|file| !file.starts_with(&gone)).collect();
         let dir = folder(&kept);
-        let text = message(Manifest::open(dir.path()));
+        let required = |split: &str| {
+            let manifest = Manifest::open(dir.path()).unwrap();
+            assert!(manifest.warnings.iter().any(|w| w.contains(split) && w.contains("undefined")));
+            manifest.require_every_class(split.parse().unwrap())
+        };
+        let text = required(split).unwrap_err().to_string();
         assert!(text.contains(&format!("{split}/infected")) && text.contains("add images"), "{text}");
         // A folder without images is no better than none.
         fs::create_dir(dir.path().join(split).join("infected")).unwrap();
-        assert!(matches!(Manifest::open(dir.path()), Err(DataError::ClassMissing { .. })));
+        assert!(matches!(required(split), Err(DataError::ClassMissing { .. })));
     }
     let dir = folder(&SMALL[..6]);
     let manifest = Manifest::open(dir.path()).unwrap();

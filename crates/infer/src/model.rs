@@ -1,7 +1,8 @@
 //! Trained models: what a `model.safetensors` says of itself, and how one is opened.
 
 use roentgen_nn::weights::{
-    HeadFate, StateDict, TensorToWrite, ValuesToWrite, WeightsError, read_safetensors_metadata, write_safetensors,
+    ExpectedTensor, HeadFate, StateDict, TensorToWrite, ValuesToWrite, WeightsError, read_safetensors_metadata,
+    write_safetensors,
 };
 use roentgen_nn::{Head, Network, NetworkError, ParameterSet, ParameterStore, TensorKind, architecture, initialise};
 use roentgen_run::directory::write_atomically;
@@ -37,6 +38,16 @@ pub enum ModelError {
         file: PathBuf,
         /// What stands in the place of the description.
         found: String,
+    },
+    /// A model whose images were prepared in a way that this program does not know.
+    #[error("{}: {found}; expected {expected}: use the version of roentgen that wrote it", file.display())]
+    Preprocessing {
+        /// The weight file.
+        file: PathBuf,
+        /// What it asks for.
+        found: String,
+        /// What this program does.
+        expected: String,
     },
     /// Written by a newer version.
     #[error("{}: model format {found}; this program reads formats up to {FORMAT_VERSION}: use a newer roentgen", file.display())]
@@ -131,10 +142,14 @@ impl Model {
             path.to_owned()
         };
         let description = read_description(&file)?;
+        let ours = Preprocessing::imagenet(description.preprocessing.crop);
+        if description.preprocessing != ours {
+            let found = format!("preprocessing {:?}", description.preprocessing);
+            return Err(ModelError::Preprocessing { file, found, expected: format!("{ours:?}") });
+        }
         let network =
             architecture::build(&description.architecture, description.preprocessing.crop, description.head())?;
-        let mut store = ParameterStore::new(&network);
-        fill(&mut store, &network, &file, false)?;
+        let (store, _) = fitted(&network, &file, false)?;
         Ok(Model { description, network, store })
     }
 
@@ -146,13 +161,10 @@ impl Model {
         let probe = architecture::build(architecture, image_size, Head::Stock { classes: 1000 })?;
         let last = probe.tensors().iter().rev().find(|t| t.kind == TensorKind::Parameter).map(|t| t.name.clone());
         let state = StateDict::open(file)?;
-        let classes = last
-            .and_then(|name| state.get(&name).and_then(|tensor| tensor.shape.first().copied()))
-            .unwrap_or(1000)
-            .max(1);
+        // The length of the last bias; where there is none, fitting says what is missing.
+        let classes = last.and_then(|name| state.get(&name)).map_or(1000, |tensor| tensor.values.len().max(1));
         let network = architecture::build(architecture, image_size, Head::Stock { classes })?;
-        let mut store = ParameterStore::new(&network);
-        fill(&mut store, &network, file, false)?;
+        let (store, _) = fitted(&network, file, false)?;
         let description = ModelDescription {
             format_version: FORMAT_VERSION,
             architecture: architecture.to_owned(),
@@ -167,21 +179,17 @@ impl Model {
     }
 }
 
-/// Fills a store from a weight file; a head of another form starts anew from the seed where that is allowed. Returns
-/// what became of the head.
+/// A store filled from a weight file, and what became of the head. Sizes are compared before the store is allocated.
 ///
 /// # Errors
 /// Where the file cannot be read or does not fit.
-fn fill(
-    store: &mut ParameterStore,
-    network: &Network,
-    file: &Path,
-    head_may_differ: bool,
-) -> Result<HeadFate, ModelError> {
+fn fitted(network: &Network, file: &Path, head_may_differ: bool) -> Result<(ParameterStore, HeadFate), ModelError> {
+    let expected: Vec<ExpectedTensor> = network.tensors().iter().map(ExpectedTensor::from).collect();
     let state = StateDict::open(file)?;
-    let fitted = state.fit(file, network.architecture(), &store.expected(), network.head_module(), head_may_differ)?;
+    let fitted = state.fit(file, network.architecture(), &expected, network.head_module(), head_may_differ)?;
+    let mut store = ParameterStore::new(network);
     store.take(&fitted.tensors);
-    Ok(fitted.head)
+    Ok((store, fitted.head))
 }
 
 /// Where a training run starts from: fills the store and says in words what was done. `None` is a seeded random start; a
@@ -195,11 +203,17 @@ pub fn start_weights(
     weights: Option<&Path>,
     seed: u64,
 ) -> Result<String, ModelError> {
-    initialise(network, store, seed, |_| true);
     let Some(file) = weights else {
+        initialise(network, store, seed, |_| true);
         return Ok(format!("random start from seed {seed}"));
     };
-    Ok(match fill(store, network, file, true)? {
+    let (filled, head) = fitted(network, file, true)?;
+    *store = filled;
+    if head != HeadFate::Loaded {
+        let inside = format!("{}.", network.head_module());
+        initialise(network, store, seed, |name| name.starts_with(&inside));
+    }
+    Ok(match head {
         HeadFate::Loaded => format!("{}, head included", file.display()),
         HeadFate::StartedAnew { reason } => {
             format!("{}; the head starts anew from seed {seed}: {reason}", file.display())
@@ -244,6 +258,6 @@ pub fn write_model(
                 values: ValuesToWrite::from(&tensor.values),
             })
             .collect();
-        write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::other)
+        write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::from)
     })
 }

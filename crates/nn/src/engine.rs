@@ -119,6 +119,14 @@ pub enum EngineError {
         /// The batch norm.
         name: String,
     },
+    /// A continued backward through a batch norm that looks at the batch.
+    #[error(
+        "`{name}` in training mode looks at the whole batch, so its gradients cannot be gathered over micro-batches"
+    )]
+    CutBatch {
+        /// The batch norm.
+        name: String,
+    },
     /// A call with a batch that the program was not compiled for.
     #[error("a batch of {found} images for a program compiled for 1 to {largest}")]
     Batch {
@@ -193,12 +201,14 @@ pub trait Program {
     /// Where the value is neither.
     fn read(&self, value: ValueId, into: &mut Vec<f32>) -> Result<(), EngineError>;
 
-    /// Propagates a gradient of the only output back as deep as the deepest trained parameter or gradient tap. The
-    /// gradients of the trained parameters are written, or added to what `gradients` holds where `accumulate`: then the
-    /// micro-batches of a batch, in order, give the same bits as the batch.
+    /// Propagates a gradient of the only output back as deep as the deepest trained parameter or gradient tap, and
+    /// writes the gradients of the trained parameters. Where `accumulate`, they are the sums over this and the backward
+    /// passes of this program before it, back to the last that did not accumulate: so the micro-batches of a batch, in
+    /// order, give the same bits as the batch.
     ///
     /// # Errors
-    /// Where the program has several outputs, or the slice has the wrong length.
+    /// Where the program has several outputs, the slice has the wrong length, or `accumulate` meets a batch norm that
+    /// looks at the whole batch.
     fn backward(
         &mut self,
         store: &ParameterStore,

@@ -229,9 +229,9 @@ pub enum NetworkError {
         /// The layer whose output would be empty.
         layer: String,
     },
-    /// A setting of the head is out of range.
+    /// A setting is out of range.
     #[error("{setting} is {found}; expected {expected}")]
-    Head {
+    Setting {
         /// The setting.
         setting: &'static str,
         /// Its value.

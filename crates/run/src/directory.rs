@@ -223,12 +223,11 @@ pub fn write_atomically(
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(RunError::io(folder, "create the folder"))?;
     let attempt = || -> std::io::Result<()> {
-        let mut temporary = tempfile::Builder::new().prefix(PART_PREFIX).suffix(PART_SUFFIX).tempfile_in(folder)?;
+        let mut temporary = new_part(folder)?;
         let mut buffered = std::io::BufWriter::new(temporary.as_file_mut());
         write(&mut buffered)?;
         buffered.flush()?;
         drop(buffered);
-        allow_others_to_read(temporary.as_file())?;
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|e| e.error)?;
         // The rename itself must reach the disk; a system that cannot sync folders is no reason to fail.
@@ -240,16 +239,13 @@ pub fn write_atomically(
     attempt().map_err(RunError::io(path, "write"))
 }
 
-/// Temporary files are private by default; what a run writes follows the usual rule for files.
-#[cfg(unix)]
-fn allow_others_to_read(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn allow_others_to_read(_: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
+/// A temporary file that gets the usual rights of a new file, not the private ones of temporary files.
+fn new_part(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PART_PREFIX).suffix(PART_SUFFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]

@@ -79,7 +79,9 @@ pub fn append_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError
         file.write_all(&text).inspect_err(|_| {
             // Half a row, where the disk is full. Where it cannot be cut off, readers skip it.
             let _ = file.set_len(length);
-        })
+        })?;
+        // The checkpoint that counts these rows is flushed to the disk; so must they be.
+        file.sync_data()
     };
     attempt().map_err(RunError::io(path, "write"))
 }

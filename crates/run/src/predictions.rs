@@ -79,6 +79,9 @@ impl PredictionTable {
             .enumerate()
             .filter_map(|(index, name)| name.strip_prefix("p_").map(|class| (index, class.to_owned())))
             .unzip();
+        if let Some(twice) = classes.iter().enumerate().find(|(index, class)| classes[..*index].contains(class)) {
+            return Err(malformed(format!("two columns `p_{}`", twice.1)));
+        }
         if classes.len() < 2 {
             return Err(malformed(format!("{} columns `p_<class>`", classes.len())));
         }
@@ -94,7 +97,8 @@ impl PredictionTable {
                     .ok_or_else(|| malformed(format!("line {line}: class `{name}`, which has no column `p_{name}`")))
             };
             let number = |text: &str| {
-                text.parse::<f32>().map_err(|_| malformed(format!("line {line}: `{text}`, which is no number")))
+                let number = text.parse::<f32>().ok().filter(|number| number.is_finite());
+                number.ok_or_else(|| malformed(format!("line {line}: `{text}`, which is no finite number")))
             };
             let probabilities = class_columns.iter().map(|&c| number(&record[c])).collect::<Result<Vec<_>, _>>()?;
             let predicted = match cell(predicted_column) {
@@ -161,6 +165,8 @@ mod tests {
             ("path,p_a\n", "1 columns"),
             ("path,label,p_a,p_b\nx,c,0.1,0.9\n", "line 2: class `c`"),
             ("path,p_a,p_b\nx,0.1,0.9\ny,0.1,much\n", "line 3: `much`"),
+            ("path,p_a,p_b\nx,0.1,NaN\n", "line 2: `NaN`"),
+            ("path,p_a,p_b,p_a\n", "two columns `p_a`"),
         ] {
             std::fs::write(&path, text).unwrap();
             let message = PredictionTable::read(&path).unwrap_err().to_string();

@@ -95,7 +95,7 @@ impl Checkpoint {
                     values: ValuesToWrite::from(&tensor.values),
                 })
                 .collect();
-            write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::other)
+            write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::from)
         })
     }
 

@@ -67,9 +67,8 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(setup: &'a Setup, engine: &'a dyn Engine, store: &mut ParameterStore) -> Result<Training<'a>, TrainError> {
         let (network, plan, config) = (&setup.network, &setup.plan, &setup.config);
-        let limit = config.engine.memory_limit_mib.map(|mib| mib << 20);
-        let batch_size = config.training.batch_size.min(setup.train_rows.len());
-        let micro_batch = micro_batch::size(engine, network, plan, batch_size, limit)?;
+        let limit = setup.memory_limit_bytes;
+        let micro_batch = micro_batch::of(setup, engine)?;
         let program = engine.compile(&CompileRequest::whole(network, plan, Mode::Train, micro_batch))?;
         let decay = config.training.weight_decay;
         let settings = ParameterSettings { learning_rate_factor: 1.0, weight_decay: decay };
@@ -116,6 +115,13 @@ impl<'a> Training<'a> {
         training.max_steps.map_or(all, |most| all.min(most))
     }
 
+    /// Whether an epoch has to be begun, or one whose steps may all be done has still to be validated.
+    fn work_is_left(&self) -> bool {
+        let position = &self.position;
+        let steps_left = position.step < self.steps_total() || position.steps_in_epoch > 0;
+        position.epochs_done < self.setup.config.training.epochs && steps_left
+    }
+
     fn run(&mut self, store: &mut ParameterStore, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let cut = self.micro_batch < self.setup.config.training.batch_size.min(self.setup.train_rows.len());
         observer.event(Event::Started {
@@ -123,14 +129,13 @@ impl<'a> Training<'a> {
             steps_total: self.steps_total(),
             micro_batch: cut.then_some(self.micro_batch),
         });
-        let epochs = self.setup.config.training.epochs;
-        if self.position.epochs_done < epochs && self.position.step < self.steps_total() {
+        if self.work_is_left() {
             let removed = self.setup.run.reopen()?;
             if !removed.is_empty() {
                 observer.event(Event::Reopened { removed: &removed });
             }
         }
-        while self.position.epochs_done < epochs && self.position.step < self.steps_total() {
+        while self.work_is_left() {
             if !self.epoch(store, observer)? {
                 return Ok(Outcome::Interrupted { steps_done: self.position.step });
             }
@@ -244,7 +249,8 @@ impl<'a> Training<'a> {
             self.program.read(self.output, &mut logits)?;
             let mut gradient = vec![0.0; logits.len()];
             let losses = setup.loss.losses(&logits, labels, total_weight, &mut gradient);
-            sum += losses.iter().sum::<f64>();
+            // One by one: how the batch is cut must not show in the sum.
+            losses.iter().for_each(|loss| sum += loss);
             let by_image = logits.chunks_exact(logits.len() / labels.len());
             correct += by_image.zip(labels).filter(|(logits, label)| largest(logits) == **label).count();
             if !sum.is_finite() {

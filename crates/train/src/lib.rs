@@ -3,7 +3,7 @@
 mod checkpoint;
 mod error;
 mod fit;
-mod micro_batch;
+pub mod micro_batch;
 mod progress;
 mod setup;
 

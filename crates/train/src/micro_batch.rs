@@ -1,13 +1,33 @@
 //! How many images go through the network at once, under a memory bound.
 
-use roentgen_nn::{CompileRequest, Engine, EngineError, FreezePlan, Mode, Network};
+use crate::Setup;
+use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, FreezePlan, Mode, Network};
+
+/// How many images of a batch a run takes at once: all of them, or fewer to keep its memory limit.
+///
+/// # Errors
+/// Where the memory does not suffice, or the last batch of an epoch is one image whose map has one position left at a
+/// batch norm in training mode.
+pub fn of(setup: &Setup, engine: &dyn Engine) -> Result<usize, EngineError> {
+    let images = setup.train_rows.len();
+    let batch_size = setup.config.training.batch_size.min(images);
+    let last_batch = if images.is_multiple_of(batch_size) { batch_size } else { images % batch_size };
+    let single = setup.network.ids().find(|id| {
+        let positions = setup.network.value(*id).shape.positions();
+        setup.plan.batch_norm(*id) == Some(BatchNormMode::Batch) && last_batch * positions == 1
+    });
+    if let Some(id) = single {
+        return Err(EngineError::OneValuePerChannel { name: setup.network.value(id).name.clone() });
+    }
+    size(engine, &setup.network, &setup.plan, batch_size, setup.memory_limit_bytes)
+}
 
 /// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut where
 /// no batch norm looks at the whole of it.
 ///
 /// # Errors
 /// Where even one image, or a batch that may not be cut, needs more: the error names the memory needed.
-pub(crate) fn size(
+fn size(
     engine: &dyn Engine,
     network: &Network,
     plan: &FreezePlan,

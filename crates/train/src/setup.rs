@@ -35,6 +35,8 @@ pub struct Setup {
     pub rule: Rule,
     /// SHA-256 of what the data is.
     pub data_fingerprint: String,
+    /// The most memory that a compiled program may take, in bytes: the configuration's, where it has one.
+    pub memory_limit_bytes: Option<usize>,
     /// Where everything is written.
     pub run: RunDirectory,
 }
@@ -72,6 +74,16 @@ impl Setup {
                 expected: "at least 1",
             });
         }
+        for (label, class) in manifest.classes.iter().enumerate() {
+            if !train_rows.iter().any(|row| manifest.rows[*row].label == label) {
+                return Err(TrainError::Setting {
+                    setting: "the number of training images of a class",
+                    found: format!("0 for `{class}` after leaving out those that cannot be decoded"),
+                    expected: "at least 1",
+                });
+            }
+        }
+        let memory_limit_bytes = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
         let mut store = ParameterStore::new(&network);
         let start = start_weights(&network, &mut store, weights, config.training.seed)?;
         let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)? };
@@ -89,6 +101,7 @@ impl Setup {
             loss,
             rule,
             data_fingerprint,
+            memory_limit_bytes,
             run,
         })
     }
@@ -165,6 +178,12 @@ fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan)
     check(config)?;
     manifest.require_two_classes()?;
     manifest.require_split(Split::Train)?;
+    manifest.require_every_class(Split::Train)?;
+    manifest.require_every_class(Split::Validation)?;
+    if config.training.select == config::Select::Best && manifest.rows_of(Split::Validation).is_empty() {
+        let found = "best, and there is no validation split to choose by".into();
+        return Err(TrainError::Setting { setting: "the epoch to keep", found, expected: "last" });
+    }
     if let Some(positive) = config.data.positive.as_ref().filter(|positive| !manifest.classes.contains(positive)) {
         return Err(TrainError::UnknownPositive { found: positive.clone(), classes: manifest.classes.join(", ") });
     }

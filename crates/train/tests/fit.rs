@@ -29,9 +29,29 @@ fn to_the_end() -> StopAfter {
     StopAfter(u64::MAX)
 }
 
-/// Forty small images of bright discs and dark ones.
+/// Stops in the first validation after a number of steps, once.
+struct StopInValidation {
+    steps: u64,
+    reached: bool,
+}
+
+impl Observer for StopInValidation {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Step { .. } => self.steps -= 1,
+            Event::Validation { .. } if self.steps == 0 => self.reached = true,
+            _ => {}
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.reached
+    }
+}
+
+/// Fifty-two small images of bright discs and dark ones.
 fn data(folder: &Path) {
-    for (split, count) in [("train", 12), ("validation", 4), ("test", 4)] {
+    for (split, count) in [("train", 12), ("validation", 10), ("test", 4)] {
         for (class, sign) in [("infected", 1i32), ("normal", -1)] {
             let place = folder.join(split).join(class);
             std::fs::create_dir_all(&place).unwrap();
@@ -113,6 +133,27 @@ fn a_run_that_was_stopped_anywhere_ends_with_the_same_files() {
             train(&config, &out, 2, to_the_end()).unwrap();
             assert!(results(&out) == results(&whole), "{}", out.display());
         }
+    }
+}
+
+#[test]
+fn a_stop_in_the_last_validation_loses_no_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.freeze.unfreeze = vec!["head".into()];
+    config.training.select = Select::Best;
+    for max_steps in [None, Some(5)] {
+        config.training.max_steps = max_steps;
+        let whole = folder.path().join(format!("whole-{max_steps:?}"));
+        train(&config, &whole, 2, to_the_end()).unwrap();
+        let out = folder.path().join(format!("stopped-{max_steps:?}"));
+        let mut observer = StopInValidation { steps: max_steps.unwrap_or(6), reached: false };
+        let stopped = fit(&mut setup(&config, &out), &CpuEngine::new(2).unwrap(), &mut observer).unwrap();
+        assert!(matches!(stopped, Outcome::Interrupted { .. }), "{stopped:?}");
+        train(&config, &out, 2, to_the_end()).unwrap();
+        assert!(results(&out) == results(&whole));
+        assert_eq!(results(&out).2.len(), 2);
     }
 }
 

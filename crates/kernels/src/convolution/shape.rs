@@ -33,6 +33,11 @@ pub struct ConvShape {
     pub input: InputLayout,
 }
 
+/// The product of the sizes. A shape beyond the address space must not wrap around to a length that short slices have.
+fn length(sizes: [usize; 5]) -> usize {
+    sizes.into_iter().try_fold(1usize, usize::checked_mul).expect("a tensor that no memory could hold")
+}
+
 impl ConvShape {
     /// Rows of the output.
     ///
@@ -54,33 +59,33 @@ impl ConvShape {
     pub fn input_len(&self) -> usize {
         match self.input {
             InputLayout::Blocked => self.data_gradient_len(),
-            InputLayout::Planar => self.in_channels * self.in_height * self.in_width,
+            InputLayout::Planar => length([self.in_channels, self.in_height, self.in_width, 1, 1]),
         }
     }
 
     /// Floats of one image of the output.
     pub fn output_len(&self) -> usize {
-        blocks(self.out_channels) * self.out_height() * self.out_width() * LANES
+        length([blocks(self.out_channels), self.out_height(), self.out_width(), LANES, 1])
     }
 
     /// Floats of one image of the gradient for the input, which is blocked also where the input is planar.
     pub fn data_gradient_len(&self) -> usize {
-        blocks(self.in_channels) * self.in_height * self.in_width * LANES
+        length([blocks(self.in_channels), self.in_height, self.in_width, LANES, 1])
     }
 
     /// Floats of the weights as they come: `[out_channels, in_channels, kernel, kernel]`.
     pub fn weights_len(&self) -> usize {
-        self.out_channels * self.in_channels * self.taps()
+        length([self.out_channels, self.in_channels, self.taps(), 1, 1])
     }
 
     /// Floats of the weights as [`Compute::pack_weights`](crate::Compute::pack_weights) packs them.
     pub fn packed_len(&self) -> usize {
-        blocks(self.out_channels) * self.in_blocks() * self.taps() * self.in_lanes() * LANES
+        length([blocks(self.out_channels), self.in_blocks(), self.taps(), self.in_lanes(), LANES])
     }
 
     /// Floats of the weights as [`Compute::pack_weights_transposed`](crate::Compute::pack_weights_transposed) packs them.
     pub fn packed_transposed_len(&self) -> usize {
-        blocks(self.in_channels) * blocks(self.out_channels) * self.taps() * LANES * LANES
+        length([blocks(self.in_channels), blocks(self.out_channels), self.taps(), LANES, LANES])
     }
 
     /// Floats of the packed weight gradient. Its layout is that of the packed weights.
@@ -96,7 +101,7 @@ impl ConvShape {
 
     /// Positions of the kernel.
     pub(super) fn taps(&self) -> usize {
-        self.kernel * self.kernel
+        length([self.kernel, self.kernel, 1, 1, 1])
     }
 
     /// Input channels that lie side by side.

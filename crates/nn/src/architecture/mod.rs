@@ -16,7 +16,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// For an unknown architecture, a head out of range, or an image too small for the layers.
 pub fn build(architecture: &str, image_size: usize, head: Head) -> Result<Network, NetworkError> {
-    check(head)?;
+    check(image_size, head)?;
     if let Some(variant) = vgg::VARIANTS.iter().find(|v| v.name == architecture) {
         return vgg::build(variant, image_size, head);
     }
@@ -30,14 +30,21 @@ pub fn build(architecture: &str, image_size: usize, head: Head) -> Result<Networ
     })
 }
 
-fn check(head: Head) -> Result<(), NetworkError> {
-    let out_of_range = |setting, found: String, expected| Err(NetworkError::Head { setting, found, expected });
-    if head.classes() == 0 {
-        return out_of_range("the number of classes", "0".into(), "at least 1");
+/// Largest image side, hidden width and number of classes: far beyond use, and small enough that no size overflows.
+const LARGEST: usize = 1 << 16;
+
+fn check(image_size: usize, head: Head) -> Result<(), NetworkError> {
+    let out_of_range = |setting, found: String, expected| Err(NetworkError::Setting { setting, found, expected });
+    let range = "from 1 to 65536";
+    if !(1..=LARGEST).contains(&image_size) {
+        return out_of_range("the image size", image_size.to_string(), range);
+    }
+    if !(1..=LARGEST).contains(&head.classes()) {
+        return out_of_range("the number of classes", head.classes().to_string(), range);
     }
     if let Head::Replaced { hidden, dropout, .. } = head {
-        if hidden == 0 {
-            return out_of_range("the head's hidden width", "0".into(), "at least 1");
+        if !(1..=LARGEST).contains(&hidden) {
+            return out_of_range("the head's hidden width", hidden.to_string(), range);
         }
         if !(0.0..1.0).contains(&dropout) {
             return out_of_range("dropout", dropout.to_string(), "a probability of at least 0 and below 1");

@@ -154,6 +154,16 @@ pub enum WriteError {
     Header(String),
 }
 
+/// The system's own answer stays what it was, so that a full disk is known as one.
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> io::Error {
+        match error {
+            WriteError::Write(error) => error,
+            error => io::Error::other(error),
+        }
+    }
+}
+
 /// Writes a safetensors file. The bytes depend on the tensors and the metadata alone, not on the order in which the
 /// tensors are given: 64-bit tensors come first, which aligns all, then they are sorted by name. Metadata is at most
 /// one key and its text, because the format's maps have no order.
