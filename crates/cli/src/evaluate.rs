@@ -97,7 +97,7 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     write_sheets(run, &name, &sheets)?;
     eprintln!("wrote {} and {}", file.display(), run.metrics_file(&name).display());
     if !bad.is_empty() {
-        eprintln!("{} images of {} were skipped", bad.len(), bad.len() + rows.len());
+        eprintln!("skipped {} of {} images", bad.len(), bad.len() + rows.len());
     }
     Ok(metrics)
 }

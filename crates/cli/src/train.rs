@@ -128,7 +128,10 @@ pub fn train(
     let mut setup = Setup::new(config, manifest, &skip, weights.as_deref(), run.clone())?;
     let known = resumes.then(|| Environment::read(&run.environment_file())).transpose()?;
     if resumes {
-        warn_of_other_instruction_set(&run, &engine.description())?;
+        let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
+        // Before config.toml is written again: --data may name other data.
+        checkpoint.check(&setup)?;
+        warn_of_other_instruction_set(&checkpoint.instruction_set, &engine.description());
     }
     let mut environment = environment(&setup, &engine, &bad, notices);
     if let Some(known) = known {
@@ -204,12 +207,10 @@ fn check_leaks(manifest: &Manifest, allowed: bool) -> Outcome {
     Err(Failure::work(format!("{message}: move each patient into one split, or train all the same with --allow-leaks")))
 }
 
-fn warn_of_other_instruction_set(run: &RunDirectory, now: &str) -> Outcome {
-    let before = Checkpoint::read(&run.last_checkpoint_file())?.instruction_set;
+fn warn_of_other_instruction_set(before: &str, now: &str) {
     if before != now {
         eprintln!("warning: the run began on {before} and goes on on {now}: the last bits of its numbers will differ");
     }
-    Ok(())
 }
 
 fn environment(setup: &Setup, engine: &dyn Engine, bad: &[(usize, DataError)], notices: &[String]) -> Environment {

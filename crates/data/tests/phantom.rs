@@ -242,7 +242,7 @@ fn probe(set: &PhantomSet, draw: impl Fn(&PhantomRow) -> Vec<u8> + Sync) -> (f64
 
 #[test]
 fn neither_thumbnail_nor_statistics_betray_the_class() {
-    for seed in [1, 2, 3] {
+    for seed in [0, 1, 2] {
         let set = PhantomSet::demo(seed);
         let (on_pixels, on_statistics) =
             probe(&set, |row| phantom::draw_radiograph(seed, row.item, row.infected, set.size));

@@ -71,6 +71,8 @@ impl RunError {
     }
 
     pub(crate) fn malformed(path: &Path, found: impl std::fmt::Display, expected: impl Into<String>) -> RunError {
-        RunError::Malformed { path: path.to_owned(), found: found.to_string(), expected: expected.into() }
+        // The parser of TOML ends its words with a line break.
+        let found = found.to_string().trim_end().to_owned();
+        RunError::Malformed { path: path.to_owned(), found, expected: expected.into() }
     }
 }

@@ -124,26 +124,35 @@ impl Checkpoint {
         serde_json::from_str(text).map_err(|e| wrong(e.to_string()))
     }
 
-    /// Reads a checkpoint into store and optimizer, after checking that it belongs to this freeze plan and data.
+    /// Checks that this position, read from the setup's run, belongs to its freeze plan and data.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] where it does not.
+    pub fn check(&self, setup: &Setup) -> Result<(), TrainError> {
+        let file = setup.run.last_checkpoint_file();
+        let ours = Checkpoint::start(setup, String::new());
+        if self.trained != ours.trained {
+            let found = format!("it trains {} ({} tensors)", self.unfreeze.join(","), self.trained.len());
+            let expected = format!("{} ({} tensors), as config.toml says", ours.unfreeze.join(","), ours.trained.len());
+            return Err(TrainError::Checkpoint { file, found, expected });
+        }
+        if self.data_fingerprint != ours.data_fingerprint {
+            let found = "it was trained on other data (the fingerprint of classes, files, labels and sizes differs)";
+            let expected = "the data that the run began with: give its folder with --data".into();
+            return Err(TrainError::Checkpoint { file, found: found.into(), expected });
+        }
+        Ok(())
+    }
+
+    /// Reads the run's last checkpoint into store and optimizer, after checking that it belongs to the setup.
     pub(crate) fn restore(
-        path: &Path,
         setup: &Setup,
         store: &mut ParameterStore,
         optimizer: &mut Optimizer,
     ) -> Result<Checkpoint, TrainError> {
+        let path = &setup.run.last_checkpoint_file();
         let checkpoint = Checkpoint::read(path)?;
-        let wrong =
-            |found: String, expected: String| Err(TrainError::Checkpoint { file: path.to_owned(), found, expected });
-        let ours = Checkpoint::start(setup, String::new());
-        if checkpoint.trained != ours.trained {
-            let found = format!("it trains {} ({} tensors)", checkpoint.unfreeze.join(","), checkpoint.trained.len());
-            let expected = format!("{} ({} tensors), as config.toml says", ours.unfreeze.join(","), ours.trained.len());
-            return wrong(found, expected);
-        }
-        if checkpoint.data_fingerprint != ours.data_fingerprint {
-            let found = "it was trained on other data (the fingerprint of classes, files, labels and sizes differs)";
-            return wrong(found.into(), "the data that the run began with: give its folder with --data".into());
-        }
+        checkpoint.check(setup)?;
         let mut live = StateDict::default();
         let mut state = StateDict::default();
         for (name, tensor) in StateDict::open(path)?.tensors {
@@ -157,10 +166,11 @@ impl Checkpoint {
         let fitted = live.fit(path, network.architecture(), &store.expected(), network.head_module(), false)?;
         store.take(&fitted.tensors);
         if let Err(tensor) = optimizer.restore(&state) {
-            return wrong(
-                format!("no optimizer state `{tensor}` of the right size"),
-                "the optimizer that config.toml names".into(),
-            );
+            return Err(TrainError::Checkpoint {
+                file: path.clone(),
+                found: format!("no optimizer state `{tensor}` of the right size"),
+                expected: "the optimizer that config.toml names".into(),
+            });
         }
         Ok(checkpoint)
     }

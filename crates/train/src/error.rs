@@ -47,7 +47,7 @@ pub enum TrainError {
     /// A loss or a weight is NaN or infinite.
     #[error(
         "{quantity} step {step} (epoch {epoch}) is {value}: training has diverged. {kept} Lower the learning rate (it is \
-         {learning_rate}) and start again"
+         {learning_rate:?}) and start again"
     )]
     NotFinite {
         /// What is not finite, with a preposition to the step: "the loss of".

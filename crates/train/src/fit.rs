@@ -77,10 +77,9 @@ impl<'a> Training<'a> {
             true => None,
             false => Some(Predictor::new(engine, network, limit)?),
         };
-        let file = setup.run.last_checkpoint_file();
         let mut saved = None;
-        let position = if file.is_file() {
-            let position = Checkpoint::restore(&file, setup, store, &mut optimizer)?;
+        let position = if setup.run.last_checkpoint_file().is_file() {
+            let position = Checkpoint::restore(setup, store, &mut optimizer)?;
             discard_after(setup, &position)?;
             saved = Some((position.epochs_done, position.step));
             position
