@@ -1,0 +1,20 @@
+//! The command line as users meet it: what it prints, how it fails, and what it leaves behind.
+//!
+//! Wanted changes of what is printed are accepted with `INSTA_UPDATE=always cargo test -p roentgen` and read in the diff
+//! of `snapshots/`.
+
+mod answers;
+mod bad_data;
+mod bad_settings;
+mod broken_files;
+mod diverging;
+mod full_disk;
+mod help;
+#[cfg(unix)]
+mod interrupt;
+mod kill;
+mod leaks;
+mod output;
+mod skipping;
+mod start_weights;
+mod support;
