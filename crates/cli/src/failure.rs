@@ -38,9 +38,22 @@ impl Failure {
             Failure::Work(error) => (error, 1),
             Failure::ReaderGone => return ExitCode::SUCCESS,
         };
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", words(&error));
         ExitCode::from(code)
     }
+}
+
+/// An error and its causes, without the causes whose words stand there already: messages that go on behind the cause
+/// with advice repeat it.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 impl From<anyhow::Error> for Failure {
@@ -121,5 +134,21 @@ impl From<TrainError> for Failure {
             TrainError::Run(error) => error.into(),
             error => Failure::Work(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = Err::<(), _>(anyhow!("disk full")).context("a.txt: cannot write: disk full; make room");
+        assert_eq!(
+            words(&error.context("the run stopped").unwrap_err()),
+            "the run stopped: a.txt: cannot write: disk full; make room"
+        );
+        assert_eq!(words(&anyhow!("cause").context("effect")), "effect: cause");
     }
 }

@@ -1,8 +1,10 @@
 //! The backward pass of each kind of step.
 
+use crate::algorithm::Algorithm;
 use crate::plan::{GradientWrite, WeightShape};
 use crate::program::CpuProgram;
 use crate::stage::Kind;
+use roentgen_kernels::WinogradSums;
 use roentgen_nn::{BatchNormMode, Gradients, ParameterSet, ParameterStore};
 
 impl CpuProgram {
@@ -19,7 +21,7 @@ impl CpuProgram {
         let step = &self.plan.steps[index];
         let batch = self.batch;
         let dy = self.gradient_region(step.stage.output);
-        if step.stage.relu {
+        if step.stage.relu && !step.relu_passed {
             let ([y], [dy]) = self.arena.view([self.region(step.stage.output)], [dy]);
             self.compute.relu_backward(y, dy);
         }
@@ -38,7 +40,14 @@ impl CpuProgram {
         let write = step.input_gradients[0];
         let adds = write == Some(GradientWrite::Accumulate);
         match step.stage.kind {
-            Kind::Convolution { .. } | Kind::Linear { .. } => self.weights_backward(index, gradients, accumulate),
+            Kind::Convolution { .. } | Kind::Linear { .. } => {
+                if let Some(state) = &self.batch_norms[index] {
+                    let shape = self.network.value(step.stage.output).shape;
+                    let dy = self.arena.write(dy);
+                    self.compute.scale_channels(shape.channels, batch, shape.positions(), &state.scale, dy);
+                }
+                self.weights_backward(index, gradients, accumulate);
+            }
             Kind::BatchNorm { .. } => {
                 self.batch_norm_backward(index, store, set, gradients, accumulate);
                 self.deliver(index);
@@ -109,7 +118,11 @@ impl CpuProgram {
             let target = gradients.tensor_mut(step.tensors.weight).expect("a trained weight has a gradient");
             let ([x, dy], []) = self.arena.view([x, dy], []);
             match weights {
-                WeightShape::Convolution(shape) => {
+                WeightShape::Convolution(shape, Algorithm::Winograd) => {
+                    let sums = step.micro_batches.then_some(WinogradSums { sums: &mut packed.gradient, accumulate });
+                    compute.winograd_weight_gradient(&shape, batch, x, dy, sums, target);
+                }
+                WeightShape::Convolution(shape, Algorithm::Direct) => {
                     compute.conv_weight_gradient(&shape, batch, x, dy, &mut packed.gradient, accumulate);
                     compute.unpack_weight_gradient(&shape, &packed.gradient, target);
                 }
@@ -128,10 +141,14 @@ impl CpuProgram {
         }
         if let Some(write) = step.input_gradients[0] {
             let adds = write == GradientWrite::Accumulate;
-            let ([dy], [dx]) = self.arena.view([dy], [gradient_of(input).prefix(blocked_len(input))]);
+            let ([dy, x], [dx]) = self.arena.view([dy, x], [gradient_of(input).prefix(blocked_len(input))]);
+            let activation = step.passes_relu.then_some(x);
             match weights {
-                WeightShape::Convolution(shape) => {
-                    compute.conv_data_gradient(&shape, batch, dy, packed.transposed(), dx, adds);
+                WeightShape::Convolution(shape, Algorithm::Winograd) => {
+                    compute.winograd_data_gradient(&shape, batch, dy, packed.transposed(), activation, dx, adds);
+                }
+                WeightShape::Convolution(shape, Algorithm::Direct) => {
+                    compute.conv_data_gradient(&shape, batch, dy, packed.transposed(), activation, dx, adds);
                 }
                 WeightShape::Linear(shape) => {
                     compute.linear_data_gradient(&shape, batch, dy, packed.transposed(), dx, adds);

@@ -24,7 +24,9 @@ pub(crate) struct BatchNorm {
 impl BatchNorm {
     /// Room for a batch norm; `None` for other steps.
     pub(crate) fn new(network: &Network, step: &Step) -> Option<BatchNorm> {
-        let Kind::BatchNorm { layer } = step.stage.kind else { return None };
+        let (Kind::BatchNorm { layer } | Kind::Convolution { normalise: Some(layer), .. }) = step.stage.kind else {
+            return None;
+        };
         let value = network.value(layer);
         let Op::BatchNorm2d { epsilon, momentum } = value.op else { unreachable!("the stage is a batch norm's") };
         let vector = || vec![0.0; padded(value.shape.channels)];
@@ -51,7 +53,7 @@ impl BatchNorm {
         count: usize,
         statistics: impl FnOnce(&mut [f32], &mut [f32]),
     ) {
-        let tensors = step.tensors;
+        let tensors = step.normalise.expect("the step normalises");
         let channels = store.tensor(set, tensors.weight).len();
         if step.batch_norm == Some(BatchNormMode::Batch) {
             statistics(&mut self.mean, &mut self.variance);

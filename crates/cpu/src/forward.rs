@@ -1,9 +1,11 @@
 //! The forward pass of each kind of step.
 
+use crate::algorithm::Algorithm;
 use crate::plan::WeightShape;
 use crate::program::CpuProgram;
 use crate::stage::Kind;
 use rand_core::Rng;
+use roentgen_kernels::ConvFinish;
 use roentgen_nn::{Draws, ParameterSet, ParameterStore, ValueId};
 use roentgen_run::draw::{Purpose, name_key, pair_key, stream};
 
@@ -27,19 +29,36 @@ impl CpuProgram {
         let y = self.region(step.stage.output);
         let (compute, arena) = (&self.compute, &mut self.arena);
         match step.stage.kind {
-            Kind::Convolution { .. } | Kind::Linear { .. } => {
+            Kind::Convolution { .. } => {
+                let packed = self.packed[index].as_mut().expect("the step has weights");
+                packed.refresh(compute, step, store, set);
+                let normalise = self.batch_norms[index].as_mut().map(|state| {
+                    state.prepare(step, store, set, batch * positions, |_, _| {
+                        unreachable!("a batch norm behind a convolution goes by its running statistics")
+                    });
+                    [&state.mean[..], &state.scale, &state.shift]
+                });
+                let bias = step.tensors.bias.map(|_| packed.bias.as_slice());
+                // The slice of the residual is the input's where there is none, and then not looked at.
+                let ([x, residual], [y]) = arena.view([x, second.unwrap_or(x)], [y]);
+                let finish = ConvFinish { bias, normalise, residual: second.map(|_| residual), relu };
+                let Some(WeightShape::Convolution(shape, algorithm)) = step.weights else {
+                    unreachable!("a convolution has a convolution's weights")
+                };
+                match algorithm {
+                    Algorithm::Direct => compute.conv_forward(&shape, batch, x, packed.weights(), &finish, y),
+                    Algorithm::Winograd => compute.winograd_forward(&shape, batch, x, packed.weights(), &finish, y),
+                }
+            }
+            Kind::Linear { .. } => {
                 let packed = self.packed[index].as_mut().expect("the step has weights");
                 packed.refresh(compute, step, store, set);
                 let bias = step.tensors.bias.map(|_| packed.bias.as_slice());
                 let ([x], [y]) = arena.view([x], [y]);
-                match step.weights.expect("the step has weights") {
-                    WeightShape::Convolution(shape) => {
-                        compute.conv_forward(&shape, batch, x, packed.weights(), bias, relu, y);
-                    }
-                    WeightShape::Linear(shape) => {
-                        compute.linear_forward(&shape, batch, x, packed.weights(), bias, relu, y);
-                    }
-                }
+                let Some(WeightShape::Linear(shape)) = step.weights else {
+                    unreachable!("a linear layer has a linear layer's weights")
+                };
+                compute.linear_forward(&shape, batch, x, packed.weights(), bias, relu, y);
             }
             Kind::BatchNorm { .. } => {
                 let state = self.batch_norms[index].as_mut().expect("the step is a batch norm");

@@ -4,6 +4,7 @@
 //! On one instruction set an image's logits have the same bits in any batch, at any place in it and with any number
 //! of threads, and micro-batches, in order, give the gradients of the batch to the bit.
 
+mod algorithm;
 mod backward;
 mod batch_norm;
 mod forward;
@@ -11,14 +12,16 @@ mod memory;
 mod packed;
 mod plan;
 mod program;
+mod report;
 mod stage;
 
 use plan::Plan;
 use program::CpuProgram;
 use roentgen_kernels::{Compute, ComputeError};
-use roentgen_nn::{CompileRequest, Engine, EngineError, Program};
+use roentgen_nn::{CompileRequest, Engine, EngineError, MemoryPlan, Program};
 use std::sync::Arc;
 
+pub use algorithm::TABLE_VERSION;
 pub use roentgen_kernels::Isa;
 
 /// The engine: an instruction set and a pool of threads, shared by the programs that it compiles.
@@ -51,7 +54,7 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn compile(&self, request: &CompileRequest<'_>) -> Result<Box<dyn Program>, EngineError> {
-        let plan = Plan::new(request)?;
+        let plan = Plan::new(request, self.compute.isa())?;
         if let Some(limit) = request.memory_limit_bytes.filter(|limit| plan.memory_bytes() > *limit) {
             let mib = |bytes: usize| bytes.div_ceil(1 << 20);
             return Err(EngineError::Memory {
@@ -67,7 +70,15 @@ impl Engine for CpuEngine {
     }
 
     fn memory_bytes(&self, request: &CompileRequest<'_>) -> Result<usize, EngineError> {
-        Ok(Plan::new(request)?.memory_bytes())
+        Ok(Plan::new(request, self.compute.isa())?.memory_bytes())
+    }
+
+    fn memory_plan(&self, request: &CompileRequest<'_>) -> Result<MemoryPlan, EngineError> {
+        Ok(Plan::new(request, self.compute.isa())?.memory_plan(request))
+    }
+
+    fn ceiling_gflops(&self) -> f64 {
+        self.compute.measure_ceiling()
     }
 
     fn description(&self) -> String {

@@ -1,5 +1,6 @@
 //! Weights as the kernels want them: packed when they change, once for all calls of a step.
 
+use crate::algorithm::Algorithm;
 use crate::plan::{Step, WeightShape};
 use roentgen_kernels::{AlignedBuffer, Compute, padded};
 use roentgen_nn::{ParameterSet, ParameterStore, Stamp};
@@ -9,7 +10,8 @@ pub(crate) struct Packed {
     weights: AlignedBuffer,
     /// For the data gradient; empty where none is computed.
     transposed: AlignedBuffer,
-    /// The weight gradient in the kernels' layout, kept so that micro-batches continue it; empty where none is computed.
+    /// The weight gradient in the kernels' layout, kept so that micro-batches continue it; empty where none is computed, and
+    /// for Winograd's algorithm without micro-batches.
     pub(crate) gradient: AlignedBuffer,
     /// One value a channel, padded with zeros.
     pub(crate) bias: Vec<f32>,
@@ -23,7 +25,7 @@ impl Packed {
         let weights = step.weights?;
         let [packed, transposed, gradient] = step.packed_lens();
         let out = match weights {
-            WeightShape::Convolution(shape) => shape.out_channels,
+            WeightShape::Convolution(shape, _) => shape.out_channels,
             WeightShape::Linear(shape) => shape.out_features,
         };
         Some(Packed {
@@ -51,7 +53,13 @@ impl Packed {
         if self.stamps[0] != Some(stamp) {
             let source = store.tensor(set, index);
             match step.weights.expect("packed weights belong to a step with weights") {
-                WeightShape::Convolution(shape) => {
+                WeightShape::Convolution(shape, Algorithm::Winograd) => {
+                    compute.winograd_pack(&shape, source, &mut self.weights);
+                    if !self.transposed.is_empty() {
+                        compute.winograd_pack_transposed(&shape, source, &mut self.transposed);
+                    }
+                }
+                WeightShape::Convolution(shape, Algorithm::Direct) => {
                     compute.pack_weights(&shape, source, &mut self.weights);
                     if !self.transposed.is_empty() {
                         compute.pack_weights_transposed(&shape, source, &mut self.transposed);

@@ -1,8 +1,9 @@
 //! What a program will do and where everything lies, decided before anything is allocated.
 
+use crate::algorithm::Algorithm;
 use crate::memory::{Lifetime, place};
 use crate::stage::{Kind, Schedule, Stage};
-use roentgen_kernels::{ConvShape, InputLayout, LinearShape, Region, padded};
+use roentgen_kernels::{ConvShape, InputLayout, Isa, LinearShape, Region, padded};
 use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, FreezePlan, Mode, Network, Op, ValueId};
 
 /// How a value lies in memory.
@@ -17,7 +18,7 @@ pub(crate) enum Layout {
 /// A convolution or linear layer: what is packed for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WeightShape {
-    Convolution(ConvShape),
+    Convolution(ConvShape, Algorithm),
     Linear(LinearShape),
 }
 
@@ -40,13 +41,21 @@ pub(crate) struct Step {
     pub(crate) weights: Option<WeightShape>,
     /// For batch norms.
     pub(crate) batch_norm: Option<BatchNormMode>,
+    /// The tensors of the batch norm that normalises the stage's values, be it the stage itself or one behind a convolution.
+    pub(crate) normalise: Option<LayerTensors>,
     /// Whether the gradient of the layer's weight, and of its bias, is computed.
     pub(crate) trains_weight: bool,
     pub(crate) trains_bias: bool,
     /// For each input: whether its gradient is computed, and whether it is added to what other stages found.
     pub(crate) input_gradients: Vec<Option<GradientWrite>>,
+    /// Whether the gradient for the first input is taken through the ReLU that made that input.
+    pub(crate) passes_relu: bool,
+    /// Whether who writes the output's gradient takes it through this stage's ReLU.
+    pub(crate) relu_passed: bool,
     /// Whether backward visits this stage.
     pub(crate) backward: bool,
+    /// Whether the weight gradient goes on from micro-batch to micro-batch.
+    pub(crate) micro_batches: bool,
     /// Where a dropout keeps its mask.
     pub(crate) mask: Option<Region>,
 }
@@ -85,8 +94,19 @@ pub(crate) struct Plan {
     pub(crate) readable: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
     storage: Vec<ValueId>,
+    /// Everything that lies in the arena.
+    pub(crate) buffers: Vec<Buffer>,
     pub(crate) arena_len: usize,
     pub(crate) largest_batch: usize,
+    /// Whether backward may continue earlier ones.
+    pub(crate) micro_batches: bool,
+}
+
+/// Something that lies in the arena for a while.
+pub(crate) struct Buffer {
+    pub(crate) owner: Owner,
+    pub(crate) life: Lifetime,
+    pub(crate) region: Region,
 }
 
 impl Plan {
@@ -102,7 +122,7 @@ impl Plan {
         self.storage[id.index()]
     }
 
-    pub(crate) fn new(request: &CompileRequest<'_>) -> Result<Plan, EngineError> {
+    pub(crate) fn new(request: &CompileRequest<'_>, isa: Isa) -> Result<Plan, EngineError> {
         let network = request.network;
         let schedule = Schedule::new(request)?;
         let stages = &schedule.stages;
@@ -110,8 +130,9 @@ impl Plan {
         let layouts = layouts(network, stages);
         let reach = Reach::new(request, stages, &storage)?;
         let mut steps: Vec<Step> =
-            stages.iter().map(|stage| step(request, stage, layouts[stage.inputs[0].index()], &reach)).collect();
+            stages.iter().map(|stage| step(request, isa, stage, layouts[stage.inputs[0].index()], &reach)).collect();
         decide_gradient_writes(&mut steps, &reach);
+        decide_relu_passes(&mut steps, request, &storage);
 
         // Buffers: values, gradients, masks, kept gradients; forward of stage i is step i, its backward 2S - 1 - i.
         let count = steps.len();
@@ -153,9 +174,10 @@ impl Plan {
         let mut places = vec![None; network.values().len()];
         let mut gradients = vec![None; network.values().len()];
         let mut gradient_taps = Vec::new();
-        for (owner, region) in owners.into_iter().zip(regions) {
+        for (owner, &region) in owners.iter().zip(&regions) {
             match owner {
                 Owner::Value(id) => {
+                    let id = *id;
                     let layout = layouts[id.index()];
                     places[id.index()] = Some(Place { region, layout, per_image: per_image(network, id, layout) });
                 }
@@ -164,13 +186,15 @@ impl Plan {
                         gradients[id.index()] = Some(region);
                     }
                 }
-                Owner::Mask(index) => steps[index].mask = Some(region),
+                Owner::Mask(index) => steps[*index].mask = Some(region),
                 Owner::Tap(position) => {
-                    let id = request.gradient_taps[position];
+                    let id = request.gradient_taps[*position];
                     gradient_taps.push((id, storage[id.index()], region));
                 }
             }
         }
+        let placed = owners.into_iter().zip(lifetimes).zip(regions);
+        let buffers = placed.map(|((owner, life), region)| Buffer { owner, life, region }).collect();
         Ok(Plan {
             steps,
             entries: request.entries.clone(),
@@ -180,8 +204,10 @@ impl Plan {
             readable: request.outputs.iter().chain(&request.taps).copied().collect(),
             outputs: request.outputs.clone(),
             storage,
+            buffers,
             arena_len,
             largest_batch: request.largest_batch,
+            micro_batches: request.micro_batches,
         })
     }
 
@@ -206,7 +232,13 @@ impl Step {
     pub(crate) fn packed_lens(&self) -> [usize; 3] {
         let Some(weights) = self.weights else { return [0; 3] };
         let (packed, transposed, gradient) = match weights {
-            WeightShape::Convolution(s) => (s.packed_len(), s.packed_transposed_len(), s.packed_gradient_len()),
+            WeightShape::Convolution(s, Algorithm::Direct) => {
+                (s.packed_len(), s.packed_transposed_len(), s.packed_gradient_len())
+            }
+            WeightShape::Convolution(s, Algorithm::Winograd) => {
+                let sums = if self.micro_batches { s.winograd_sums_len() } else { 0 };
+                (s.winograd_packed_len(), s.winograd_packed_len(), sums)
+            }
             WeightShape::Linear(s) => (s.packed_len(), s.packed_len(), s.packed_len()),
         };
         let transposed = if self.needs_input_gradient(0) { transposed } else { 0 };
@@ -214,10 +246,14 @@ impl Step {
     }
 }
 
-enum Owner {
+/// What a buffer is for.
+pub(crate) enum Owner {
     Value(ValueId),
+    /// The gradients of these values, one after the other.
     Gradient(Vec<ValueId>),
+    /// The mask of the dropout in this step.
     Mask(usize),
+    /// The gradient tap at this position of the request.
     Tap(usize),
 }
 
@@ -271,7 +307,7 @@ impl Stage {
     /// The value whose tensors the stage uses.
     pub(crate) fn layer(&self) -> Option<ValueId> {
         match self.kind {
-            Kind::Convolution { layer } | Kind::BatchNorm { layer } | Kind::Linear { layer } => Some(layer),
+            Kind::Convolution { layer, .. } | Kind::BatchNorm { layer } | Kind::Linear { layer } => Some(layer),
             _ => None,
         }
     }
@@ -295,11 +331,15 @@ fn per_image(network: &Network, id: ValueId, layout: Layout) -> usize {
     }
 }
 
-fn step(request: &CompileRequest<'_>, stage: &Stage, input_layout: Layout, reach: &Reach) -> Step {
+fn step(request: &CompileRequest<'_>, isa: Isa, stage: &Stage, input_layout: Layout, reach: &Reach) -> Step {
     let network = request.network;
     let mut tensors = LayerTensors::default();
     let mut weights = None;
     let mut batch_norm = None;
+    let mut normalise = None;
+    if let Kind::Convolution { normalise: Some(layer), .. } = stage.kind {
+        normalise = Some(batch_norm_tensors(network, layer));
+    }
     if let Some(layer) = stage.layer() {
         let tensor = |part| network.tensor_of(layer, part);
         tensors.weight = tensor("weight").expect("convolutions, linear layers and batch norms have a weight");
@@ -307,7 +347,7 @@ fn step(request: &CompileRequest<'_>, stage: &Stage, input_layout: Layout, reach
         let from = network.value(network.value(layer).inputs[0]).shape;
         match network.value(layer).op {
             Op::Conv2d { out_channels, kernel, stride, padding, .. } => {
-                weights = Some(WeightShape::Convolution(ConvShape {
+                let shape = ConvShape {
                     in_channels: from.channels,
                     out_channels,
                     kernel,
@@ -319,15 +359,16 @@ fn step(request: &CompileRequest<'_>, stage: &Stage, input_layout: Layout, reach
                         Layout::Planar => InputLayout::Planar,
                         Layout::Blocked => InputLayout::Blocked,
                     },
-                }));
+                };
+                let algorithm = Algorithm::of(&shape, isa, request.exact);
+                weights = Some(WeightShape::Convolution(shape, algorithm));
             }
             Op::Linear { out_features } => {
                 weights = Some(WeightShape::Linear(LinearShape { in_features: from.channels, out_features }));
             }
             Op::BatchNorm2d { .. } => {
-                tensors.running_mean = tensor("running_mean").expect("a batch norm has running statistics");
-                tensors.running_var = tensor("running_var").expect("a batch norm has running statistics");
-                tensors.batches = tensor("num_batches_tracked").expect("a batch norm counts batches");
+                tensors = batch_norm_tensors(network, layer);
+                normalise = Some(tensors);
                 batch_norm = Some(batch_norm_mode(request.plan, request.mode, layer));
             }
             _ => unreachable!("only these operations have tensors"),
@@ -340,11 +381,26 @@ fn step(request: &CompileRequest<'_>, stage: &Stage, input_layout: Layout, reach
         tensors,
         weights,
         batch_norm,
+        normalise,
         trains_weight: trains_weight && backward,
         trains_bias: trains_bias && backward,
         input_gradients: vec![None; stage.inputs.len()],
+        passes_relu: false,
+        relu_passed: false,
         backward,
+        micro_batches: request.micro_batches,
         mask: None,
+    }
+}
+
+fn batch_norm_tensors(network: &Network, layer: ValueId) -> LayerTensors {
+    let tensor = |part| network.tensor_of(layer, part).expect("a batch norm has running statistics");
+    LayerTensors {
+        weight: tensor("weight"),
+        bias: Some(tensor("bias")),
+        running_mean: tensor("running_mean"),
+        running_var: tensor("running_var"),
+        batches: tensor("num_batches_tracked"),
     }
 }
 
@@ -383,6 +439,27 @@ fn decide_gradient_writes(steps: &mut [Step], reach: &Reach) {
     }
 }
 
+/// Lets a convolution that is the last to write the gradient for a ReLU's output take it through the ReLU at once. A
+/// gradient that the caller wants to see as it was before stays as it is.
+fn decide_relu_passes(steps: &mut [Step], request: &CompileRequest<'_>, storage: &[ValueId]) {
+    let tapped = |id: ValueId| request.gradient_taps.iter().any(|tap| storage[tap.index()] == id);
+    for maker in 0..steps.len() {
+        let Step { stage, backward, .. } = &steps[maker];
+        let value = stage.output;
+        if !(stage.relu && *backward) || tapped(value) {
+            continue;
+        }
+        // Backward runs from the last stage to the first: the first reader writes last.
+        let last_writer = steps.iter().position(|step| step.backward && step.stage.inputs.contains(&value));
+        let Some(writer) = last_writer.map(|index| &mut steps[index]) else { continue };
+        let is_convolution = matches!(writer.stage.kind, Kind::Convolution { .. });
+        if is_convolution && writer.stage.inputs[0] == value && writer.stage.inputs[1..].iter().all(|i| *i != value) {
+            writer.passes_relu = true;
+            steps[maker].relu_passed = true;
+        }
+    }
+}
+
 fn value_lifetime(
     request: &CompileRequest<'_>,
     steps: &[Step],
@@ -413,19 +490,20 @@ fn value_lifetime(
 impl Step {
     /// Whether backward looks at the first input again.
     fn reads_input_backward(&self) -> bool {
-        match self.stage.kind {
-            Kind::Convolution { .. } | Kind::Linear { .. } => self.trains_weight,
-            Kind::BatchNorm { .. } => {
-                self.trains_weight || self.trains_bias || self.batch_norm == Some(BatchNormMode::Batch)
+        self.passes_relu
+            || match self.stage.kind {
+                Kind::Convolution { .. } | Kind::Linear { .. } => self.trains_weight,
+                Kind::BatchNorm { .. } => {
+                    self.trains_weight || self.trains_bias || self.batch_norm == Some(BatchNormMode::Batch)
+                }
+                Kind::MaxPool { .. } => true,
+                _ => false,
             }
-            Kind::MaxPool { .. } => true,
-            _ => false,
-        }
     }
 
     /// Whether backward looks at the output again.
     fn reads_output_backward(&self) -> bool {
-        self.stage.relu || matches!(self.stage.kind, Kind::MaxPool { .. })
+        self.stage.relu && !self.relu_passed || matches!(self.stage.kind, Kind::MaxPool { .. })
     }
 }
 

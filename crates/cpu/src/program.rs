@@ -6,9 +6,10 @@ use crate::plan::{Layout, Plan, Step};
 use crate::stage::Kind;
 use roentgen_kernels::{Arena, AveragePoolShape, Compute, PoolShape, Region};
 use roentgen_nn::{
-    BatchNormMode, Draws, EngineError, Gradients, Network, ParameterSet, ParameterStore, Program, ValueId,
+    BatchNormMode, Draws, EngineError, Gradients, Network, ParameterSet, ParameterStore, Program, StageReport, ValueId,
 };
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(crate) struct CpuProgram {
     pub(crate) compute: Arc<Compute>,
@@ -18,8 +19,16 @@ pub(crate) struct CpuProgram {
     /// One entry a step.
     pub(crate) packed: Vec<Option<Packed>>,
     pub(crate) batch_norms: Vec<Option<BatchNorm>>,
+    pub(crate) times: Vec<StepTimes>,
     /// Images in the last forward pass.
     pub(crate) batch: usize,
+}
+
+/// Seconds that a step took in the last passes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct StepTimes {
+    pub(crate) forward_s: f64,
+    pub(crate) backward_s: f64,
 }
 
 impl CpuProgram {
@@ -27,7 +36,8 @@ impl CpuProgram {
         let packed = plan.steps.iter().map(Packed::new).collect();
         let batch_norms = plan.steps.iter().map(|step| BatchNorm::new(network, step)).collect();
         let arena = Arena::new(plan.arena_len);
-        CpuProgram { compute, network: network.clone(), plan, arena, packed, batch_norms, batch: 0 }
+        let times = vec![StepTimes::default(); plan.steps.len()];
+        CpuProgram { compute, network: network.clone(), plan, arena, packed, batch_norms, times, batch: 0 }
     }
 
     /// The part of a value's region that the present batch uses.
@@ -121,7 +131,9 @@ impl Program for CpuProgram {
             }
         }
         for index in 0..self.plan.steps.len() {
+            let begun = Instant::now();
             self.forward_step(index, store, set, draws);
+            self.times[index].forward_s = begun.elapsed().as_secs_f64();
         }
         Ok(())
     }
@@ -154,6 +166,9 @@ impl Program for CpuProgram {
         if self.plan.gradient(output).is_none() {
             return Err(no_gradient(&output));
         }
+        if accumulate && !self.plan.micro_batches {
+            return Err(EngineError::NoMicroBatches);
+        }
         let by_batch = |step: &&Step| step.backward && step.batch_norm == Some(BatchNormMode::Batch);
         if let Some(step) = self.plan.steps.iter().find(by_batch).filter(|_| accumulate) {
             let layer = step.stage.layer().expect("a batch norm is a layer");
@@ -171,7 +186,9 @@ impl Program for CpuProgram {
         for index in (0..self.plan.steps.len()).rev() {
             if self.plan.steps[index].backward {
                 self.keep_gradient_taps(self.plan.steps[index].stage.output);
+                let begun = Instant::now();
                 self.backward_step(index, store, set, gradients, accumulate);
+                self.times[index].backward_s = begun.elapsed().as_secs_f64();
             }
         }
         for entry in self.plan.entries.clone() {
@@ -190,6 +207,10 @@ impl Program for CpuProgram {
 
     fn memory_bytes(&self) -> usize {
         self.plan.memory_bytes()
+    }
+
+    fn stages(&self) -> Vec<StageReport> {
+        self.stage_reports()
     }
 }
 

@@ -1,17 +1,19 @@
 //! From a network to stages: which values are computed, and which operations run as one.
 //!
 //! A stage is what one pass over the data does: a convolution with its bias and ReLU, or a batch norm with the residual
-//! addition and the ReLU behind it. Fused or not, each element goes through the same f32 operations in the same order,
+//! addition and the ReLU behind it, or (where the batch norm need not wait for the whole batch) all of these. Fused or not, each element goes through the same f32 operations in the same order,
 //! so a tap, which keeps operations apart, changes no bit.
 
-use roentgen_nn::{CompileRequest, EngineError, Mode, Network, Op, ValueId};
+use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, Mode, Network, Op, ValueId};
 
 /// What a stage does to its inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// Convolution `layer` with its bias.
+    /// Convolution `layer` with its bias. Where `normalise` names a batch norm, which goes by its running statistics and is
+    /// not trained, that follows, and with two inputs the second is added behind it.
     Convolution {
         layer: ValueId,
+        normalise: Option<ValueId>,
     },
     /// Batch norm `layer`; with two inputs, the second is added behind it.
     BatchNorm {
@@ -148,7 +150,18 @@ fn fuse(request: &CompileRequest<'_>, computed: &[bool], storage: &[ValueId]) ->
         let mut output = id;
         let kind = match value.op {
             Op::Input => unreachable!("the image is an entry or not computed"),
-            Op::Conv2d { .. } => Kind::Convolution { layer: id },
+            Op::Conv2d { bias, .. } => {
+                let normalise = next(id).filter(|&c| !bias && is_settled(request, c));
+                if let Some(batch_norm) = normalise {
+                    fused[batch_norm.index()] = true;
+                    output = batch_norm;
+                    if let Some(add) = next(output).filter(|&c| is_add_behind(network, c, output)) {
+                        inputs.push(network.value(add).inputs[1]);
+                        output = add;
+                    }
+                }
+                Kind::Convolution { layer: id, normalise }
+            }
             Op::Linear { .. } => Kind::Linear { layer: id },
             Op::BatchNorm2d { .. } => {
                 if let Some(add) = next(id).filter(|&c| is_add_behind(network, c, id)) {
@@ -178,6 +191,22 @@ fn fuse(request: &CompileRequest<'_>, computed: &[bool], storage: &[ValueId]) ->
     stages
 }
 
+/// Whether a value is that of a batch norm whose scale and shift are known before the pass and stay as they are: backward
+/// then never looks at its input.
+fn is_settled(request: &CompileRequest<'_>, id: ValueId) -> bool {
+    let network = request.network;
+    if !matches!(network.value(id).op, Op::BatchNorm2d { .. }) {
+        return false;
+    }
+    let trained = |part| network.tensor_of(id, part).is_some_and(|tensor| request.plan.trainable(tensor));
+    match request.mode {
+        Mode::Evaluate => true,
+        Mode::Train => {
+            request.plan.batch_norm(id) == Some(BatchNormMode::Stored) && !trained("weight") && !trained("bias")
+        }
+    }
+}
+
 /// Whether `add` is a sum whose first summand, the main branch, is `main`, and whose second is another value.
 fn is_add_behind(network: &Network, add: ValueId, main: ValueId) -> bool {
     let value = network.value(add);
@@ -187,7 +216,7 @@ fn is_add_behind(network: &Network, add: ValueId, main: ValueId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roentgen_nn::{FreezePlan, Head, architecture};
+    use roentgen_nn::{FreezePlan, FrozenBatchNorm, Head, architecture};
 
     fn network(name: &str) -> Network {
         architecture::build(name, 64, Head::Replaced { hidden: 380, dropout: 0.5, classes: 2 }).unwrap()
@@ -198,10 +227,24 @@ mod tests {
     }
 
     #[test]
-    fn a_residual_block_is_four_stages() {
+    fn a_residual_block_in_evaluation_is_two_stages() {
         let network = network("resnet18");
         let plan = FreezePlan::frozen(&network);
         let schedule = Schedule::new(&CompileRequest::whole(&network, &plan, Mode::Evaluate, 1)).unwrap();
+        let names = outputs(&network, &schedule);
+        assert_eq!(names[..4], ["relu", "maxpool", "layer1.0.relu", "layer1.0"]);
+        let block = &schedule.stages[3];
+        assert!(block.relu && block.inputs.len() == 2);
+        assert!(matches!(block.kind, Kind::Convolution { normalise: Some(_), .. }));
+        // Twenty convolutions, two poolings, two linear layers.
+        assert_eq!(names.len(), 20 + 2 + 2);
+    }
+
+    #[test]
+    fn a_residual_block_that_waits_for_the_batch_is_four_stages() {
+        let network = network("resnet18");
+        let plan = FreezePlan::resolve(&network, &["all"], FrozenBatchNorm::Stored).unwrap();
+        let schedule = Schedule::new(&CompileRequest::whole(&network, &plan, Mode::Train, 1)).unwrap();
         let names = outputs(&network, &schedule);
         assert_eq!(
             names[..7],
@@ -209,9 +252,8 @@ mod tests {
         );
         let block = &schedule.stages[6];
         assert!(block.relu && block.inputs.len() == 2 && matches!(block.kind, Kind::BatchNorm { .. }));
-        assert_eq!(names[names.len() - 3..], ["avgpool", "fc.1", "fc.3"]);
-        // Twenty convolutions, a batch norm each, two poolings, two linear layers.
-        assert_eq!(names.len(), 20 + 20 + 2 + 2);
+        // Twenty convolutions, a batch norm each, two poolings, two linear layers with a dropout between.
+        assert_eq!(names.len(), 20 + 20 + 2 + 3);
     }
 
     #[test]

@@ -188,8 +188,9 @@ fn micro_batches_give_the_gradients_of_the_batch_to_the_bit() {
         let per_image = images.len() / 5;
         let labels = [0, 1, 2, 2, 1];
         let mut gradients_with = |micro: usize, threads: usize| {
-            let mut program =
-                engine(threads).compile(&CompileRequest::whole(&network, &plan, Mode::Train, micro)).unwrap();
+            let mut request = CompileRequest::whole(&network, &plan, Mode::Train, micro);
+            request.micro_batches = micro < 5;
+            let mut program = engine(threads).compile(&request).unwrap();
             let mut gradients = Gradients::new(&network, &plan);
             for start in (0..5).step_by(micro) {
                 let end = (start + micro).min(5);
@@ -276,6 +277,12 @@ fn calls_that_do_not_fit_are_errors() {
     let mut slope = vec![0.1; 2 * 3];
     program.forward(&mut store, LIVE, &[&images(2)], 2, draws(&rows(2))).unwrap();
     let mut gradients = Gradients::new(&network, &plan);
+    let unprepared = program.backward(&store, LIVE, &slope, &mut gradients, true);
+    assert!(matches!(unprepared, Err(EngineError::NoMicroBatches)), "{unprepared:?}");
+    let mut request = CompileRequest::whole(&network, &plan, Mode::Train, 2);
+    request.micro_batches = true;
+    let mut program = engine.compile(&request).unwrap();
+    program.forward(&mut store, LIVE, &[&images(2)], 2, draws(&rows(2))).unwrap();
     let cut = program.backward(&store, LIVE, &slope, &mut gradients, true);
     assert!(matches!(cut, Err(EngineError::CutBatch { .. })), "{cut:?}");
     slope.pop();

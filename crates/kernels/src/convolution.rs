@@ -5,6 +5,7 @@
 
 mod bias_gradient;
 pub(crate) mod correlate;
+mod finish;
 mod forward;
 mod gradient_tile;
 mod shape;
@@ -13,4 +14,5 @@ pub(crate) mod weight_gradient;
 mod weights;
 pub(crate) mod window;
 
+pub use finish::ConvFinish;
 pub use shape::{ConvShape, InputLayout};

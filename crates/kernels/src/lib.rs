@@ -20,6 +20,7 @@
 
 mod arena;
 mod buffer;
+mod ceiling;
 mod compute;
 mod convolution;
 mod elementwise;
@@ -30,14 +31,16 @@ mod normalise;
 mod pool;
 mod threads;
 mod vector;
+mod winograd;
 
 pub use arena::{Arena, Region};
 pub use buffer::AlignedBuffer;
 pub use compute::{Compute, ComputeError};
-pub use convolution::{ConvShape, InputLayout};
+pub use convolution::{ConvFinish, ConvShape, InputLayout};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use linear::LinearShape;
 pub use pool::{AveragePoolShape, PoolShape};
+pub use winograd::WinogradSums;
 
 /// The number of channels that lie side by side in the blocked layout.
 pub const LANES: usize = 16;

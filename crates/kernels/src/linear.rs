@@ -3,7 +3,7 @@
 //! A matrix `[N, F]` becomes the map `[F / 16, 1, N, 16]`, after which the convolution's micro-kernels run over it with the
 //! batch side by side: each weight is read from memory once for the whole batch.
 
-use crate::convolution::correlate::{Correlation, Start, TargetStrides};
+use crate::convolution::correlate::{Correlation, Finish, Start, TargetStrides};
 use crate::convolution::weight_gradient::WeightGradient;
 use crate::convolution::window::Window;
 use crate::{Compute, ConvShape, InputLayout, LANES, blocks, padded};
@@ -206,7 +206,7 @@ impl Compute {
                 // The target stays a matrix: neighbouring images are a row apart.
                 strides: TargetStrides { image: 0, block: LANES, row: 0, column: padded(to) },
                 start,
-                relu,
+                finish: Finish { relu, ..Finish::default() },
             };
             self.correlate(&correlation, target);
         });

@@ -9,12 +9,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod register;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2Vector;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512Vector;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use register::Avx2Register;
+pub(crate) use register::Register;
 pub(crate) use scalar::ScalarVector;
 
 /// Sixteen f32 lanes.

@@ -1,10 +1,10 @@
-//! After the first call with given shapes no kernel of the convolution and linear families allocates. A file, and so a
+//! After the first call with given shapes no kernel of the convolution, Winograd and linear families allocates. A file, and so a
 //! process, of its own: the allocator counts for all threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use roentgen_kernels::{Compute, ConvShape, InputLayout, LinearShape, padded};
+use roentgen_kernels::{Compute, ConvFinish, ConvShape, InputLayout, LinearShape, WinogradSums, padded};
 
 struct Counting;
 
@@ -52,7 +52,8 @@ fn only_the_first_call_allocates() {
     let mut x = vec![0.5; BATCH * longest(ConvShape::data_gradient_len)];
     let mut y = vec![0.5; BATCH * longest(ConvShape::output_len)];
     let mut weights = vec![0.5; longest(ConvShape::weights_len)];
-    let mut packed = vec![0.5; longest(ConvShape::packed_len).max(longest(ConvShape::packed_transposed_len))];
+    let longest_packed = [ConvShape::packed_len, ConvShape::packed_transposed_len, ConvShape::winograd_packed_len];
+    let mut packed = vec![0.5; longest_packed.into_iter().map(longest).max().unwrap_or(0)];
     let mut bias = vec![0.5; padded(48)];
 
     let mut step = || {
@@ -61,12 +62,24 @@ fn only_the_first_call_allocates() {
             let weights = &mut weights[..shape.weights_len()];
             let (input, forward) = (BATCH * shape.input_len(), shape.packed_len());
             compute.pack_weights(shape, weights, &mut packed[..forward]);
-            compute.conv_forward(shape, BATCH, &x[..input], &packed[..forward], Some(&bias), true, y);
+            let finish = ConvFinish { bias: Some(&bias), relu: true, ..ConvFinish::default() };
+            compute.conv_forward(shape, BATCH, &x[..input], &packed[..forward], &finish, y);
             compute.conv_weight_gradient(shape, BATCH, &x[..input], y, &mut packed[..forward], false);
             compute.unpack_weight_gradient(shape, &packed[..forward], weights);
             let (gradient, transposed) = (BATCH * shape.data_gradient_len(), shape.packed_transposed_len());
             compute.pack_weights_transposed(shape, weights, &mut packed[..transposed]);
-            compute.conv_data_gradient(shape, BATCH, y, &packed[..transposed], &mut x[..gradient], false);
+            compute.conv_data_gradient(shape, BATCH, y, &packed[..transposed], None, &mut x[..gradient], false);
+            if shape.suits_winograd() {
+                let packed = &mut packed[..shape.winograd_packed_len()];
+                compute.winograd_pack(shape, weights, packed);
+                let finish = ConvFinish { bias: Some(&bias), relu: true, ..ConvFinish::default() };
+                compute.winograd_forward(shape, BATCH, &x[..input], packed, &finish, y);
+                compute.winograd_pack_transposed(shape, weights, packed);
+                compute.winograd_data_gradient(shape, BATCH, y, packed, None, &mut x[..gradient], false);
+                compute.winograd_weight_gradient(shape, BATCH, &x[..input], y, None, weights);
+                let sums = WinogradSums { sums: packed, accumulate: true };
+                compute.winograd_weight_gradient(shape, BATCH, &x[..input], y, Some(sums), weights);
+            }
             let positions = shape.out_height() * shape.out_width();
             compute.bias_gradient(shape.out_channels, BATCH, positions, y, &mut bias, false);
         }

@@ -1,7 +1,7 @@
 //! The convolution kernels against a naive one in f64, on every instruction set that the processor has; and what is
 //! promised about their bits, their tail lanes and the instruction set that really runs.
 
-use roentgen_kernels::{Compute, ConvShape, InputLayout, Isa, LANES, blocks, padded};
+use roentgen_kernels::{Compute, ConvFinish, ConvShape, InputLayout, Isa, LANES, blocks, padded};
 
 /// Of the largest output, for f32 sums against f64 ones.
 const TOLERANCE: f64 = 1e-5;
@@ -137,14 +137,15 @@ impl Case {
         let bias = self.bias_padded();
         let mut y = vec![f32::NAN; self.batch * self.shape.output_len()];
         let bias = with_bias.then_some(&bias[..]);
-        compute.conv_forward(&self.shape, self.batch, &self.x_in_layout(), &packed, bias, relu, &mut y);
+        let finish = ConvFinish { bias, relu, ..ConvFinish::default() };
+        compute.conv_forward(&self.shape, self.batch, &self.x_in_layout(), &packed, &finish, &mut y);
         y
     }
 
     fn data_gradient(&self, compute: &Compute, dx: &mut [f32], accumulate: bool) {
         let mut packed = vec![f32::NAN; self.shape.packed_transposed_len()];
         compute.pack_weights_transposed(&self.shape, &self.weights, &mut packed);
-        compute.conv_data_gradient(&self.shape, self.batch, &self.dy_blocked(), &packed, dx, accumulate);
+        compute.conv_data_gradient(&self.shape, self.batch, &self.dy_blocked(), &packed, None, dx, accumulate);
     }
 
     fn weight_gradient(&self, compute: &Compute, packed: &mut [f32], accumulate: bool) {
@@ -294,6 +295,68 @@ fn kernels_agree_with_the_judge_for_every_width() {
     }
 }
 
+#[test]
+fn what_is_done_on_the_way_has_the_bits_of_the_separate_passes() {
+    use InputLayout::{Blocked, Planar};
+    let shapes = [
+        square([33, 20], 3, 2, 1, [9, 11], Blocked),
+        square([320, 48], 3, 1, 1, [7, 9], Blocked),
+        square([3, 33], 7, 2, 3, [23, 30], Planar),
+        square([40, 64], 1, 1, 0, [5, 7], Blocked),
+        square([20, 33], 1, 2, 0, [9, 8], Blocked),
+    ];
+    for (shape, compute) in shapes.iter().flat_map(|shape| each_isa(2).map(move |compute| (shape, compute))) {
+        let (batch, what) = (2, format!("{shape:?} on {}", compute.isa().name()));
+        let case = Case::new(*shape, batch);
+        let (channels, positions) = (shape.out_channels, case.out_positions());
+        let vector = |seed| {
+            let mut vector = noise(channels, seed);
+            vector.resize(padded(channels), 0.0);
+            vector
+        };
+        let (mean, scale, shift) = (vector(5), vector(6), vector(7));
+        let residual = to_blocked(channels, batch, positions, &noise(batch * channels * positions, 8));
+        let mut packed = vec![f32::NAN; shape.packed_len()];
+        compute.pack_weights(shape, &case.weights, &mut packed);
+        let plain = case.forward(&compute, false, false);
+        for (residual, relu) in [(None, false), (Some(&residual[..]), false), (Some(&residual), true)] {
+            let mut expected = vec![f32::NAN; plain.len()];
+            compute.batch_norm_apply(
+                channels,
+                batch,
+                positions,
+                &plain,
+                &mean,
+                &scale,
+                &shift,
+                residual,
+                relu,
+                &mut expected,
+            );
+            let finish = ConvFinish { bias: None, normalise: Some([&mean, &scale, &shift]), residual, relu };
+            let mut found = vec![f32::NAN; plain.len()];
+            compute.conv_forward(shape, batch, &case.x_in_layout(), &packed, &finish, &mut found);
+            assert_same_bits(&found, &expected, &what);
+        }
+
+        let in_positions = case.in_positions();
+        let activation = to_blocked(shape.in_channels, batch, in_positions, &case.x);
+        let activation: Vec<f32> = activation.iter().map(|value| value.max(0.0)).collect();
+        let mut transposed = vec![f32::NAN; shape.packed_transposed_len()];
+        compute.pack_weights_transposed(shape, &case.weights, &mut transposed);
+        for accumulate in [false, true] {
+            let mut expected = activation.clone();
+            case.data_gradient(&compute, &mut expected, accumulate);
+            compute.relu_backward(&activation, &mut expected);
+            let mut found = activation.clone();
+            let dy = case.dy_blocked();
+            let passed = Some(&activation[..]);
+            compute.conv_data_gradient(shape, batch, &dy, &transposed, passed, &mut found, accumulate);
+            assert_same_bits(&found, &expected, &what);
+        }
+    }
+}
+
 /// Shapes whose work is cut differently by the number of threads, the batch and the caches.
 fn shapes_for_bits() -> [ConvShape; 6] {
     use InputLayout::{Blocked, Planar};
@@ -356,10 +419,11 @@ fn bits_of_an_image_do_not_depend_on_its_batch() {
                 };
                 let what = format!("images {first} and on, {count} of them, {shape:?}, {}", compute.isa().name());
                 let mut part_y = vec![f32::NAN; count * shape.output_len()];
-                compute.conv_forward(&shape, count, &part(&x), &packed, None, true, &mut part_y);
+                let relu = ConvFinish { relu: true, ..ConvFinish::default() };
+                compute.conv_forward(&shape, count, &part(&x), &packed, &relu, &mut part_y);
                 assert_same_bits(&part_y, &part(&y), &what);
                 let mut part_dx = vec![f32::NAN; count * shape.data_gradient_len()];
-                compute.conv_data_gradient(&shape, count, &part(&dy), &transposed, &mut part_dx, false);
+                compute.conv_data_gradient(&shape, count, &part(&dy), &transposed, None, &mut part_dx, false);
                 assert_same_bits(&part_dx, &part(&dx), &what);
             }
         }
@@ -444,7 +508,8 @@ fn a_slice_of_the_wrong_length_is_refused() {
     let shape = square([1, 1], 1, 1, 0, [2, 2], InputLayout::Blocked);
     let compute = Compute::with_isa(1, Isa::Scalar).unwrap();
     let (x, packed) = (vec![0.0; shape.input_len()], vec![0.0; shape.packed_len()]);
-    compute.conv_forward(&shape, 1, &x, &packed, None, false, &mut vec![0.0; shape.output_len() - 1]);
+    let mut y = vec![0.0; shape.output_len() - 1];
+    compute.conv_forward(&shape, 1, &x, &packed, &ConvFinish::default(), &mut y);
 }
 
 // --- The environment variable that forces an instruction set. It belongs to the process, hence child processes. ---
@@ -464,7 +529,7 @@ fn child_of_the_forcing_test() {
             let mut packed = vec![0.0; shape.packed_len()];
             compute.pack_weights(&shape, &weights, &mut packed);
             let mut y = vec![0.0; LANES];
-            compute.conv_forward(&shape, 1, &to_blocked(2, 1, 1, &x), &packed, None, false, &mut y);
+            compute.conv_forward(&shape, 1, &to_blocked(2, 1, 1, &x), &packed, &ConvFinish::default(), &mut y);
             let fused = -f32::EPSILON * f32::EPSILON;
             assert_eq!(y[0], if expected == "scalar" { 0.0 } else { fused }, "another set than {expected} has run");
         }

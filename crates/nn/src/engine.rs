@@ -4,6 +4,7 @@
 //! it was compiled for, on the numbers of any [`ParameterStore`] of that network.
 
 use crate::freeze::FreezePlan;
+use crate::inspection::{MemoryPlan, StageReport};
 use crate::network::{Network, ValueId};
 use crate::store::{Gradients, ParameterSet, ParameterStore};
 
@@ -46,10 +47,15 @@ pub struct CompileRequest<'a> {
     pub precision: Precision,
     /// The most memory that the program may take for activations, gradients and packed weights, in bytes.
     pub memory_limit_bytes: Option<usize>,
+    /// Whether convolutions are computed directly, without Winograd's algorithm.
+    pub exact: bool,
+    /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to give
+    /// the same bits as one large batch.
+    pub micro_batches: bool,
 }
 
 impl<'a> CompileRequest<'a> {
-    /// From the image to the logits, with no taps and no memory bound.
+    /// From the image to the logits, with no taps and no memory bound, whole batches, and whatever algorithms are fastest.
     pub fn whole(network: &'a Network, plan: &'a FreezePlan, mode: Mode, largest_batch: usize) -> CompileRequest<'a> {
         CompileRequest {
             network,
@@ -62,6 +68,8 @@ impl<'a> CompileRequest<'a> {
             largest_batch,
             precision: Precision::F32,
             memory_limit_bytes: None,
+            exact: false,
+            micro_batches: false,
         }
     }
 }
@@ -127,6 +135,9 @@ pub enum EngineError {
         /// The batch norm.
         name: String,
     },
+    /// A continued backward of a program that was not compiled for it.
+    #[error("the program was not compiled to gather gradients over micro-batches: set `micro_batches` in the request")]
+    NoMicroBatches,
     /// A call with a batch that the program was not compiled for.
     #[error("a batch of {found} images for a program compiled for 1 to {largest}")]
     Batch {
@@ -171,6 +182,16 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::compile`], but for memory.
     fn memory_bytes(&self, request: &CompileRequest<'_>) -> Result<usize, EngineError>;
+
+    /// Where the program would keep everything, and when; its peak is [`Engine::memory_bytes`].
+    ///
+    /// # Errors
+    /// As [`Engine::compile`], but for memory.
+    fn memory_plan(&self, request: &CompileRequest<'_>) -> Result<MemoryPlan, EngineError>;
+
+    /// The most that this machine can do: 10^9 f32 operations a second in fused multiply-adds on all threads, two
+    /// operations each, measured now. It takes about a quarter of a second.
+    fn ceiling_gflops(&self) -> f64;
 
     /// Instruction set or device, for reports.
     fn description(&self) -> String;
@@ -226,4 +247,7 @@ pub trait Program {
 
     /// Memory of activations, gradients and packed weights, in bytes.
     fn memory_bytes(&self) -> usize;
+
+    /// The stages, in the order of forward, with the times of the last passes.
+    fn stages(&self) -> Vec<StageReport>;
 }

@@ -7,7 +7,7 @@ use roentgen_data::{Batch, Loader, LoaderRequest, epoch_order};
 use roentgen_infer::{Predictor, write_model};
 use roentgen_nn::loss::cross_entropy;
 use roentgen_nn::optimizer::{Optimizer, ParameterSettings};
-use roentgen_nn::{CompileRequest, Draws, Engine, Gradients, Mode, ParameterSet, ParameterStore, Program, ValueId};
+use roentgen_nn::{Draws, Engine, Gradients, ParameterSet, ParameterStore, Program, ValueId};
 use roentgen_run::config::Select;
 use roentgen_run::history::{
     EpochRecord, HISTORY_HEADER, STEPS_HEADER, StepRecord, append_rows, as_written, read_table, write_table,
@@ -69,7 +69,8 @@ impl<'a> Training<'a> {
         let (network, plan, config) = (&setup.network, &setup.plan, &setup.config);
         let limit = setup.memory_limit_bytes;
         let micro_batch = micro_batch::of(setup, engine)?;
-        let program = engine.compile(&CompileRequest::whole(network, plan, Mode::Train, micro_batch))?;
+        let batch_size = config.training.batch_size.min(setup.train_rows.len());
+        let program = engine.compile(&micro_batch::request(network, plan, batch_size, micro_batch))?;
         let decay = config.training.weight_decay;
         let settings = ParameterSettings { learning_rate_factor: 1.0, weight_decay: decay };
         let mut optimizer = Optimizer::new(network, plan, setup.rule, |_| settings);

@@ -22,6 +22,12 @@ pub fn of(setup: &Setup, engine: &dyn Engine) -> Result<usize, EngineError> {
     size(engine, &setup.network, &setup.plan, batch_size, setup.memory_limit_bytes)
 }
 
+/// The training program that takes `images` images at once. Where that is not the whole batch, its backward passes continue
+/// one another.
+pub fn request<'a>(network: &'a Network, plan: &'a FreezePlan, batch_size: usize, images: usize) -> CompileRequest<'a> {
+    CompileRequest { micro_batches: images < batch_size, ..CompileRequest::whole(network, plan, Mode::Train, images) }
+}
+
 /// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut where
 /// no batch norm looks at the whole of it.
 ///
@@ -34,7 +40,7 @@ fn size(
     batch_size: usize,
     limit_bytes: Option<usize>,
 ) -> Result<usize, EngineError> {
-    let needed = |batch| engine.memory_bytes(&CompileRequest::whole(network, plan, Mode::Train, batch));
+    let needed = |images| engine.memory_bytes(&request(network, plan, batch_size, images));
     let Some(limit) = limit_bytes else { return Ok(batch_size) };
     if needed(batch_size)? <= limit {
         return Ok(batch_size);

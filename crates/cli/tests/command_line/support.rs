@@ -51,6 +51,9 @@ impl Answer {
             assert!(self.stderr.contains(word), "`{word}` is not in:\n{}", self.stderr);
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        for line in self.stderr.lines() {
+            assert!(line.matches("(os error").count() <= 1, "a cause is said twice: {line}");
+        }
         self
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub type Summaries = BTreeMap<String, Summary>;
 
 /// What every case with a network says of it. The replaced head has 380 hidden units, no dropout and 2 classes.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Setting {
     pub arch: String,
     pub image_size: usize,
@@ -20,7 +20,7 @@ pub struct Setting {
 }
 
 /// Logits in evaluation mode: of two classes in full, of 1000 the first 8 of a row and a summary of all.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Logits {
     #[serde(flatten)]
     pub setting: Setting,
@@ -33,7 +33,7 @@ pub struct Logits {
 }
 
 /// Gradients of the trained parameters after one batch.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct ParameterGradients {
     #[serde(flatten)]
     pub setting: Setting,
@@ -47,7 +47,7 @@ pub struct ParameterGradients {
 }
 
 /// Activations and gradients of the summed class-0 logits, under `<tap>/activation` and `<tap>/gradient`.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct HeatMap {
     #[serde(flatten)]
     pub setting: Setting,
@@ -56,7 +56,7 @@ pub struct HeatMap {
 }
 
 /// Ten steps on fresh batches.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Training {
     #[serde(flatten)]
     pub setting: Setting,
@@ -73,7 +73,7 @@ pub struct Training {
 }
 
 /// Arguments of `torch.optim.SGD` and `torch.optim.AdamW`.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Optimiser {
     Sgd {
@@ -93,13 +93,13 @@ pub enum Optimiser {
 }
 
 /// Losses of logits that are given.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct CrossEntropyExamples {
     pub examples: Vec<CrossEntropyExample>,
 }
 
 /// One batch of logits, its weighted mean loss, and the loss's gradient.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct CrossEntropyExample {
     pub logits: Vec<Vec<f32>>,
     pub labels: Vec<usize>,
@@ -109,7 +109,7 @@ pub struct CrossEntropyExample {
 }
 
 /// A tensor in a few numbers: norms and sums of the whole, and the elements at some row-major indices.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Summary {
     pub elements: usize,
     pub l2: f64,
@@ -130,6 +130,13 @@ pub struct Tolerance {
     pub element: f64,
     /// Whose norm and largest value.
     pub relative_to: RelativeTo,
+}
+
+impl Tolerance {
+    /// So many times as much.
+    pub fn times(self, factor: f64) -> Tolerance {
+        Tolerance { whole: self.whole * factor, element: self.element * factor, ..self }
+    }
 }
 
 /// What the size of an error is compared with.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::tile::{Initial, Row, Tile, TileVector, rows_per_tile};
+use super::tile::{Initial, Row, Tile, TileVector, Touch, rows_per_tile};
 use super::weight_gradient::Strip;
 use super::window::{Tap, Window};
 use crate::compute::Scratch;
@@ -60,7 +60,34 @@ pub(crate) struct Correlation<'a> {
     pub(crate) target_blocks: usize,
     pub(crate) strides: TargetStrides,
     pub(crate) start: Start<'a>,
+    pub(crate) finish: Finish<'a>,
+}
+
+/// What happens to a sum before it is stored for the last time.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Finish<'a> {
+    /// Mean, scale and shift of each target channel.
+    pub(crate) normalise: Option<[&'a [f32]; 3]>,
+    /// Added; laid out as the target.
+    pub(crate) addend: Option<&'a [f32]>,
+    /// The activation whose ReLU the sum, a gradient, passes; laid out as the target.
+    pub(crate) activation: Option<&'a [f32]>,
     pub(crate) relu: bool,
+}
+
+impl Finish<'_> {
+    /// For a tile whose first block is `block` and whose first element lies at `offset`.
+    fn touch(&self, block: usize, offset: usize) -> Touch {
+        // The rows of the tile, which lie behind, decide whether anything is there at all.
+        let at =
+            |slice: Option<&[f32]>, at: usize| slice.map_or(std::ptr::null(), |slice| slice.as_ptr().wrapping_add(at));
+        Touch {
+            normalise: [0, 1, 2].map(|i| at(self.normalise.map(|vectors| vectors[i]), block * LANES)),
+            addend: at(self.addend, offset),
+            activation: at(self.activation, offset),
+            relu: self.relu,
+        }
+    }
 }
 
 /// The outputs of one class: what they look at and where they are.
@@ -228,6 +255,8 @@ fn run<V: TileVector>(
             let blocks = V::BLOCKS.min(correlation.target_blocks - block);
             for class in &work.classes {
                 let weights = &correlation.weights[block * weight_target_stride + first * weight_source_stride..];
+                let offset = block * strides.block + class.column * strides.column;
+                let last = first + chunk == *source_blocks;
                 let tile = Tile {
                     taps: &work.taps[class.taps.clone()],
                     source: source[first * source_block_stride..].as_ptr(),
@@ -236,7 +265,7 @@ fn run<V: TileVector>(
                     weights: weights.as_ptr(),
                     weight_source_stride,
                     weight_target_stride,
-                    target: target.as_mut_ptr().wrapping_add(block * strides.block + class.column * strides.column),
+                    target: target.as_mut_ptr().wrapping_add(offset),
                     target_column_stride: strides.column * window.classes,
                     target_block_stride: strides.block,
                     initial: match correlation.start {
@@ -245,10 +274,10 @@ fn run<V: TileVector>(
                         Start::Bias(bias) => Initial::Bias(bias[block * LANES..].as_ptr()),
                         Start::Target => Initial::Target,
                     },
-                    relu: correlation.relu && first + chunk == *source_blocks,
+                    touch: if last { correlation.finish.touch(block, offset) } else { Touch::NONE },
                 };
                 // SAFETY: `Compute` runs on instruction sets that the processor has. The callers of `correlate` assert
-                // the lengths of source, weights, bias and target against the shape that the window was made of, so
+                // the lengths of source, weights, target and what is laid out as they are against the shape that the window was made of, so
                 // that every row, tap and block listed here lies within them (or within the panels), and no other
                 // thread has these units and groups.
                 unsafe { run_tiles::<V>(window.lanes, class.width, blocks, &work.rows[class.rows.clone()], &tile) };

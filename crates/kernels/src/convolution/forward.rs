@@ -1,16 +1,15 @@
 //! The convolution, and its gradient for the input.
 
-use super::ConvShape;
-use super::correlate::{Correlation, Start, TargetStrides};
+use super::correlate::{Correlation, Finish, Start, TargetStrides};
 use super::window::Window;
-use crate::{Compute, blocks, padded};
+use super::{ConvFinish, ConvShape};
+use crate::{Compute, blocks};
 
 impl Compute {
-    /// `y = x * weights + bias`, and `max(0, y)` where `relu` is set.
+    /// `y = finish(x * weights)`.
     ///
     /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] floats each
     /// - `packed`: weights from [`Compute::pack_weights`]
-    /// - `bias`: [`padded`]`(out_channels)` floats, zeros last
     /// - `y`: `batch` images, blocked, [`ConvShape::output_len`] floats each; overwritten
     ///
     /// # Panics
@@ -21,16 +20,13 @@ impl Compute {
         batch: usize,
         x: &[f32],
         packed: &[f32],
-        bias: Option<&[f32]>,
-        relu: bool,
+        finish: &ConvFinish,
         y: &mut [f32],
     ) {
         assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
         assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
         assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
-        if let Some(bias) = bias {
-            assert_eq!(bias.len(), padded(shape.out_channels), "bias of {shape:?}");
-        }
+        finish.check(shape, batch);
         let (window, target_blocks) = (Window::forward(shape), blocks(shape.out_channels));
         let correlation = Correlation {
             window,
@@ -40,8 +36,13 @@ impl Compute {
             weights: packed,
             target_blocks,
             strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
-            start: bias.map_or(Start::Zero, Start::Bias),
-            relu,
+            start: finish.bias.map_or(Start::Zero, Start::Bias),
+            finish: Finish {
+                normalise: finish.normalise,
+                addend: finish.residual,
+                activation: None,
+                relu: finish.relu,
+            },
         };
         self.correlate(&correlation, y);
     }
@@ -50,6 +51,8 @@ impl Compute {
     ///
     /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
     /// - `packed_transposed`: weights from [`Compute::pack_weights_transposed`]
+    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is the
+    ///   one for the ReLU's input
     /// - `dx`: `batch` images, blocked whatever the input's layout, [`ConvShape::data_gradient_len`] floats each;
     ///   overwritten, or added to where `accumulate` is set
     ///
@@ -61,12 +64,16 @@ impl Compute {
         batch: usize,
         dy: &[f32],
         packed_transposed: &[f32],
+        activation: Option<&[f32]>,
         dx: &mut [f32],
         accumulate: bool,
     ) {
         assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
         assert_eq!(packed_transposed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
         assert_eq!(dx.len(), batch * shape.data_gradient_len(), "input gradient of {batch} x {shape:?}");
+        if let Some(activation) = activation {
+            assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
+        }
         let (window, target_blocks) = (Window::gradient(shape), blocks(shape.in_channels));
         let correlation = Correlation {
             window,
@@ -77,7 +84,7 @@ impl Compute {
             target_blocks,
             strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
             start: if accumulate { Start::Target } else { Start::Zero },
-            relu: false,
+            finish: Finish { activation, ..Finish::default() },
         };
         self.correlate(&correlation, dx);
     }

@@ -46,8 +46,58 @@ pub(super) struct Tile<'a> {
     pub(super) target_column_stride: usize,
     pub(super) target_block_stride: usize,
     pub(super) initial: Initial,
+    pub(super) touch: Touch,
+}
+
+/// The last touch to a sum: `max(floor, (sum - mean) * scale + shift + addend)`, 0 where the activation is not above 0. Null
+/// pointers leave a part out.
+#[derive(Clone, Copy)]
+pub(super) struct Touch {
+    /// Means, scales and shifts: 16 floats each for each block of the tile.
+    pub(super) normalise: [*const f32; 3],
+    /// Laid out as the target, from the tile's first element on.
+    pub(super) addend: *const f32,
+    /// The activation whose ReLU a gradient passes; laid out as the target.
+    pub(super) activation: *const f32,
     /// Whether negative sums are stored as 0.
     pub(super) relu: bool,
+}
+
+impl Touch {
+    /// Whether anything is done.
+    fn is_some(&self) -> bool {
+        !self.normalise[0].is_null() || !self.addend.is_null() || !self.activation.is_null() || self.relu
+    }
+
+    /// Nothing is done.
+    pub(super) const NONE: Touch =
+        Touch { normalise: [std::ptr::null(); 3], addend: std::ptr::null(), activation: std::ptr::null(), relu: false };
+
+    /// # Safety
+    /// The processor has the instruction set; what is not null can be read at `block` and at `offset`.
+    #[inline(always)]
+    unsafe fn apply<V: Vector>(&self, mut sum: V, block: usize, offset: usize) -> V {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            let [mean, scale, shift] = self.normalise;
+            if !mean.is_null() {
+                let at = block * 16;
+                sum = sum.sub(V::load(mean.add(at))).mul_add(V::load(scale.add(at)), V::load(shift.add(at)));
+            }
+            if !self.addend.is_null() {
+                sum = sum.add(V::load(self.addend.add(offset)));
+            }
+            if self.relu {
+                sum = V::zero().max(sum);
+            }
+            if !self.activation.is_null() {
+                let activation = V::load(self.activation.add(offset));
+                let kept = activation.where_equal(V::zero(), V::zero(), sum);
+                sum = V::zero().where_greater(activation, V::zero(), kept);
+            }
+            sum
+        }
+    }
 }
 
 /// A vector with the tiles that fill its registers.
@@ -128,8 +178,25 @@ unsafe fn compute<V: Vector, const LANE_COUNT: usize, const BLOCKS: usize, const
             for c in 0..COLUMNS {
                 for b in 0..BLOCKS {
                     let offset = rows[r].target + c * tile.target_column_stride + b * tile.target_block_stride;
-                    let sum = if tile.relu { V::zero().max(sums[r][c][b]) } else { sums[r][c][b] };
-                    sum.store(tile.target.add(offset));
+                    sums[r][c][b].store(tile.target.add(offset));
+                }
+            }
+        }
+    }
+}
+
+/// Gives the sums of a tile, which are still in the first-level cache, their last touch. Apart from [`compute`], whose
+/// registers it must not disturb.
+#[inline(always)]
+unsafe fn touch<V: Vector>(columns: usize, blocks: usize, rows: &[Row], tile: &Tile) {
+    for row in rows {
+        for column in 0..columns {
+            for block in 0..blocks {
+                let offset = row.target + column * tile.target_column_stride + block * tile.target_block_stride;
+                // SAFETY: the caller vouches for everything that the tile points at, and for the instruction set.
+                unsafe {
+                    let target = tile.target.add(offset);
+                    tile.touch.apply(V::load(target), block, offset).store(target);
                 }
             }
         }
@@ -156,10 +223,19 @@ macro_rules! tiles {
                     // SAFETY: compiled for the vector's instruction set; the caller vouches for the rest.
                     unsafe { compute::<$vector, LANE_COUNT, BLOCKS, ROWS, COLUMNS>(rows, tile) }
                 }
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn compiled_touch(columns: usize, blocks: usize, rows: &[Row], tile: &Tile) {
+                    // SAFETY: as above.
+                    unsafe { touch::<$vector>(columns, blocks, rows, tile) }
+                }
                 match (lanes, blocks, rows.len(), columns) {
                     // SAFETY: the caller vouches for the instruction set and the memory.
                     $($(($lanes, $block, $rows, $column) => unsafe { compiled::<$lanes, $block, $rows, $column>(rows, tile) },)+)+
                     other => unreachable!("no tile of (lanes, blocks, rows, columns) {other:?}"),
+                }
+                if tile.touch.is_some() {
+                    // SAFETY: as above.
+                    unsafe { compiled_touch(columns, blocks, rows, tile) }
                 }
             }
         }

@@ -8,6 +8,14 @@ use super::Vector;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Vector(__m512);
 
+impl Avx512Vector {
+    /// The register itself.
+    #[inline(always)]
+    pub(super) fn register(self) -> __m512 {
+        self.0
+    }
+}
+
 impl Vector for Avx512Vector {
     #[inline(always)]
     unsafe fn zero() -> Self {

@@ -1,0 +1,250 @@
+//! The weight gradient: at each of the 36 points a sum over tiles of transformed inputs times transformed gradients, brought
+//! back to 3 x 3 at the end.
+//!
+//! Threads share out pairs of (input block, group of output blocks), as many parts along each as keep the transforms that
+//! more than one thread does rare. Each sum is one chain over the tiles in order, whatever the threads and the number of
+//! tiles at a time, and goes on from call to call in memory that the caller keeps.
+
+use std::ops::Range;
+
+use super::kernel::{TileSum, WinogradKernel};
+use super::tiling::Tiling;
+use super::weights::Group;
+use super::{EXTENT, POINTS, TAPS};
+use crate::compute::Scratch;
+use crate::threads::{DisjointMut, share};
+use crate::vector::with_vector;
+use crate::{Compute, ConvShape, LANES, blocks};
+
+/// See `POINT_GAP` of the forward pass.
+const POINT_GAP: usize = 16;
+
+/// Floats of transformed inputs and gradients that a thread holds at a time, about: enough tiles for the sums, which lie in
+/// memory between, to be worth their way.
+const TRANSFORMED_BUDGET: usize = 160 * 1024;
+
+/// Fewest and most tiles at a time.
+const FEWEST_TILES: usize = 28;
+const MOST_TILES: usize = 112;
+
+/// Sums that go on from an earlier batch, or are to be gone on from.
+pub struct WinogradSums<'a> {
+    /// [`ConvShape::winograd_sums_len`] floats.
+    pub sums: &'a mut [f32],
+    /// Whether to add to what they hold.
+    pub accumulate: bool,
+}
+
+struct Gradient<'a> {
+    shape: &'a ConvShape,
+    tiling: Tiling,
+    x: &'a [f32],
+    dy: &'a [f32],
+    in_blocks: usize,
+    out_blocks: usize,
+    /// Kept sums, and whether to add to them.
+    kept: Option<(DisjointMut<'a>, bool)>,
+}
+
+impl Compute {
+    /// The gradient for the weights, from the input and the gradient for the output, by Winograd's algorithm.
+    ///
+    /// - `x`: `batch` images, blocked, [`ConvShape::input_len`] floats each
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
+    /// - `sums`: where the gradient of a batch is gathered from smaller ones, the sums that go on from one to the next
+    /// - `dw`: `[out_channels, in_channels, 3, 3]`; overwritten
+    ///
+    /// # Panics
+    /// Where a length does not fit, or the shape does not suit ([`ConvShape::suits_winograd`]).
+    pub fn winograd_weight_gradient(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        sums: Option<WinogradSums>,
+        dw: &mut [f32],
+    ) {
+        assert!(shape.suits_winograd(), "not for Winograd's algorithm: {shape:?}");
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(dw.len(), shape.weights_len(), "weight gradient of {shape:?}");
+        let kept = sums.map(|kept| {
+            assert_eq!(kept.sums.len(), shape.winograd_sums_len(), "sums of {shape:?}");
+            (DisjointMut::new(kept.sums), kept.accumulate)
+        });
+        let gradient = Gradient {
+            shape,
+            tiling: Tiling {
+                images: batch,
+                source_height: shape.in_height,
+                source_width: shape.in_width,
+                target_height: shape.out_height(),
+                target_width: shape.out_width(),
+                padding: shape.padding,
+            },
+            x,
+            dy,
+            in_blocks: blocks(shape.in_channels),
+            out_blocks: blocks(shape.out_channels),
+            kept,
+        };
+        with_vector!(self.isa(), V => self.winograd_weight_gradient_with::<V>(&gradient, dw));
+    }
+
+    fn winograd_weight_gradient_with<K: WinogradKernel>(&self, gradient: &Gradient, dw: &mut [f32]) {
+        let groups = Group::count::<K>(gradient.out_blocks);
+        let (in_parts, group_parts) = parts(gradient.in_blocks, groups, self.threads());
+        let dw = DisjointMut::new(dw);
+        self.parallel(in_parts * group_parts, |parts, scratch| {
+            for part in parts {
+                let in_blocks = share(gradient.in_blocks, part / group_parts, in_parts);
+                run::<K>(gradient, in_blocks, share(groups, part % group_parts, group_parts), dw, scratch);
+            }
+        });
+    }
+}
+
+/// Into how many parts to cut input blocks and groups of output blocks for so many threads: nearly square ones, since a part
+/// transforms what lies along both its sides.
+fn parts(in_blocks: usize, groups: usize, threads: usize) -> (usize, usize) {
+    let in_parts = (1..=threads.min(in_blocks))
+        .rev()
+        .find(|parts| parts * parts <= threads && threads.is_multiple_of(*parts))
+        .unwrap_or(1);
+    let group_parts = (threads / in_parts).clamp(1, groups);
+    ((threads / group_parts).clamp(1, in_blocks), group_parts)
+}
+
+fn run<K: WinogradKernel>(
+    gradient: &Gradient,
+    in_blocks: Range<usize>,
+    groups: Range<usize>,
+    dw: DisjointMut,
+    scratch: &mut Scratch,
+) {
+    let tiling = &gradient.tiling;
+    let tiles = tiling.count();
+    let most = K::GROUP_LANES / LANES;
+    let out_blocks = groups.start * most..(groups.end * most).min(gradient.out_blocks);
+    let sides = (in_blocks.len() + out_blocks.len()) * POINTS * LANES;
+    let at_once = (TRANSFORMED_BUDGET / sides).clamp(FEWEST_TILES, MOST_TILES).min(tiles.max(1));
+    let x_stride = in_blocks.len() * at_once * LANES + POINT_GAP;
+    let dy_stride = out_blocks.len() * at_once * LANES + POINT_GAP;
+    // One pair of input block and group: [36, 16 input channels, lanes].
+    let pair_len = POINTS * LANES * K::GROUP_LANES;
+    let single = tiles <= at_once;
+    // Where all tiles are taken at once, a pair's sums need no place beyond the pair's own time.
+    let own_sums = match gradient.kept {
+        Some(_) => 0,
+        None if single => pair_len,
+        None => in_blocks.len() * groups.len() * pair_len,
+    };
+    let edge_len = EXTENT * EXTENT * LANES;
+    let taps_len = TAPS * LANES * LANES;
+    let buffer = scratch.floats(POINTS * (x_stride + dy_stride) + own_sums + edge_len + taps_len);
+    let (x, rest) = buffer.split_at_mut(POINTS * x_stride);
+    let (dy, rest) = rest.split_at_mut(POINTS * dy_stride);
+    let (own_sums, rest) = rest.split_at_mut(own_sums);
+    let (edge, taps) = rest.split_at_mut(edge_len);
+
+    for first in (0..tiles.max(1)).step_by(at_once) {
+        let now = first..(first + at_once).min(tiles);
+        transform_inputs::<K>(gradient, in_blocks.clone(), now.clone(), (x, x_stride, at_once), edge);
+        transform_gradients::<K>(gradient, out_blocks.clone(), now.clone(), (dy, dy_stride, at_once), edge);
+        let last = now.end == tiles;
+        for (group_index, group) in groups.clone().enumerate() {
+            let group = Group::new::<K>(group, gradient.out_blocks, gradient.in_blocks);
+            let lanes = group.lanes();
+            for (block_index, in_block) in in_blocks.clone().enumerate() {
+                let sums: *mut f32 = match &gradient.kept {
+                    // Group by group as the weights, and within a group one pair after the other.
+                    Some((kept, _)) => kept.as_mut_ptr().wrapping_add(group.start + in_block * POINTS * LANES * lanes),
+                    None if single => own_sums.as_mut_ptr(),
+                    None => own_sums[(group_index * in_blocks.len() + block_index) * pair_len..].as_mut_ptr(),
+                };
+                let continues = first > 0 || gradient.kept.as_ref().is_some_and(|(_, accumulate)| *accumulate);
+                for point in 0..POINTS {
+                    let gradient_at = point * dy_stride + (group.block - out_blocks.start) * at_once * LANES;
+                    let sum = TileSum {
+                        source: x[point * x_stride + block_index * at_once * LANES..].as_ptr(),
+                        gradient: dy[gradient_at..].as_ptr(),
+                        gradient_second: if group.blocks > 1 { at_once * LANES } else { LANES / 2 },
+                        tiles: now.len(),
+                        target: sums.wrapping_add(point * LANES * lanes),
+                        accumulate: continues,
+                    };
+                    // SAFETY: `Compute` runs on instruction sets that the processor has. Inputs and gradients of a block
+                    // are `at_once` tiles of 16 channels; the sums of this pair lie in its own part of the memory.
+                    unsafe { K::tile_sum(lanes, &sum) };
+                }
+                if last {
+                    for block in 0..group.blocks {
+                        // SAFETY: as above; taps has room for 9 x 16 x 16 weights.
+                        unsafe { K::weight_gradient(sums.wrapping_add(block * LANES), lanes, taps.as_mut_ptr()) };
+                        scatter(gradient.shape, in_block, group.block + block, taps, dw);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn transform_inputs<K: WinogradKernel>(
+    gradient: &Gradient,
+    in_blocks: Range<usize>,
+    tiles: Range<usize>,
+    (into, stride, at_once): (&mut [f32], usize, usize),
+    edge: &mut [f32],
+) {
+    let tiling = &gradient.tiling;
+    for (index, tile) in tiles.enumerate() {
+        let place = tiling.place(tile);
+        for (block_index, block) in in_blocks.clone().enumerate() {
+            let map = (place.image * gradient.in_blocks + block) * tiling.source_block_len();
+            let map = &gradient.x[map..][..tiling.source_block_len()];
+            let (source, row_stride) = tiling.source_of(place, map, edge);
+            let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
+            // SAFETY: `Compute` runs on instruction sets that the processor has; `source_of` gives 6 rows of 6 positions,
+            // and the points of a tile and block lie `stride` apart in `into`.
+            unsafe { K::input(source, row_stride, target, stride) };
+        }
+    }
+}
+
+fn transform_gradients<K: WinogradKernel>(
+    gradient: &Gradient,
+    out_blocks: Range<usize>,
+    tiles: Range<usize>,
+    (into, stride, at_once): (&mut [f32], usize, usize),
+    edge: &mut [f32],
+) {
+    let tiling = &gradient.tiling;
+    for (index, tile) in tiles.enumerate() {
+        let place = tiling.place(tile);
+        for (block_index, block) in out_blocks.clone().enumerate() {
+            let map = (place.image * gradient.out_blocks + block) * tiling.target_block_len();
+            let map = &gradient.dy[map..][..tiling.target_block_len()];
+            let (source, row_stride) = tiling.target_of(place, map, edge);
+            let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
+            // SAFETY: as for inputs, with 4 rows of 4 positions.
+            unsafe { K::gradient(source, row_stride, target, stride) };
+        }
+    }
+}
+
+/// Brings the gradients of a pair of blocks, `[9 taps, 16 input channels, 16 output channels]`, to their places.
+fn scatter(shape: &ConvShape, in_block: usize, out_block: usize, taps: &[f32], dw: DisjointMut) {
+    let outs = LANES.min(shape.out_channels - out_block * LANES);
+    let ins = LANES.min(shape.in_channels - in_block * LANES);
+    for o in 0..outs {
+        let row = ((out_block * LANES + o) * shape.in_channels + in_block * LANES) * TAPS;
+        // SAFETY: no other thread has this pair of blocks.
+        let row = unsafe { dw.part(row..row + ins * TAPS) };
+        for (c, weights) in row.as_chunks_mut::<TAPS>().0.iter_mut().enumerate() {
+            for (tap, weight) in weights.iter_mut().enumerate() {
+                *weight = taps[(tap * LANES + c) * LANES + o];
+            }
+        }
+    }
+}
