@@ -4,7 +4,7 @@ use crate::algorithm::Algorithm;
 use crate::plan::{GradientWrite, WeightShape};
 use crate::program::CpuProgram;
 use crate::stage::Kind;
-use roentgen_kernels::WinogradSums;
+use roentgen_kernels::{WinogradSums, WinogradWeights};
 use roentgen_nn::{BatchNormMode, Gradients, ParameterSet, ParameterStore};
 
 impl CpuProgram {
@@ -46,7 +46,7 @@ impl CpuProgram {
                     let dy = self.arena.write(dy);
                     self.compute.scale_channels(shape.channels, batch, shape.positions(), &state.scale, dy);
                 }
-                self.weights_backward(index, gradients, accumulate);
+                self.weights_backward(index, store, set, gradients, accumulate);
             }
             Kind::BatchNorm { .. } => {
                 self.batch_norm_backward(index, store, set, gradients, accumulate);
@@ -97,7 +97,14 @@ impl CpuProgram {
         }
     }
 
-    fn weights_backward(&mut self, index: usize, gradients: &mut Gradients, accumulate: bool) {
+    fn weights_backward(
+        &mut self,
+        index: usize,
+        store: &ParameterStore,
+        set: ParameterSet,
+        gradients: &mut Gradients,
+        accumulate: bool,
+    ) {
         let step = &self.plan.steps[index];
         let batch = self.batch;
         let packed = self.packed[index].as_mut().expect("the step has weights");
@@ -145,7 +152,12 @@ impl CpuProgram {
             let activation = step.passes_relu.then_some(x);
             match weights {
                 WeightShape::Convolution(shape, Algorithm::Winograd) => {
-                    compute.winograd_data_gradient(&shape, batch, dy, packed.transposed(), activation, dx, adds);
+                    let weights = if step.plain_weights {
+                        WinogradWeights::Plain(store.tensor(set, step.tensors.weight))
+                    } else {
+                        WinogradWeights::Packed(packed.transposed())
+                    };
+                    compute.winograd_data_gradient(&shape, batch, dy, weights, activation, dx, adds);
                 }
                 WeightShape::Convolution(shape, Algorithm::Direct) => {
                     compute.conv_data_gradient(&shape, batch, dy, packed.transposed(), activation, dx, adds);

@@ -5,7 +5,7 @@ use crate::plan::WeightShape;
 use crate::program::CpuProgram;
 use crate::stage::Kind;
 use rand_core::Rng;
-use roentgen_kernels::ConvFinish;
+use roentgen_kernels::{ConvFinish, WinogradWeights};
 use roentgen_nn::{Draws, ParameterSet, ParameterStore, ValueId};
 use roentgen_run::draw::{Purpose, name_key, pair_key, stream};
 
@@ -47,7 +47,14 @@ impl CpuProgram {
                 };
                 match algorithm {
                     Algorithm::Direct => compute.conv_forward(&shape, batch, x, packed.weights(), &finish, y),
-                    Algorithm::Winograd => compute.winograd_forward(&shape, batch, x, packed.weights(), &finish, y),
+                    Algorithm::Winograd => {
+                        let weights = if step.plain_weights {
+                            WinogradWeights::Plain(store.tensor(set, step.tensors.weight))
+                        } else {
+                            WinogradWeights::Packed(packed.weights())
+                        };
+                        compute.winograd_forward(&shape, batch, x, weights, &finish, y);
+                    }
                 }
             }
             Kind::Linear { .. } => {

@@ -7,6 +7,7 @@ use roentgen_nn::{ParameterSet, ParameterStore, Stamp};
 
 /// What a step keeps beside the arena.
 pub(crate) struct Packed {
+    /// Empty where they are taken as they are.
     weights: AlignedBuffer,
     /// For the data gradient; empty where none is computed.
     transposed: AlignedBuffer,
@@ -50,7 +51,7 @@ impl Packed {
     pub(crate) fn refresh(&mut self, compute: &Compute, step: &Step, store: &ParameterStore, set: ParameterSet) {
         let index = step.tensors.weight;
         let stamp = store.stamp(set, index);
-        if self.stamps[0] != Some(stamp) {
+        if self.stamps[0] != Some(stamp) && !step.plain_weights {
             let source = store.tensor(set, index);
             match step.weights.expect("packed weights belong to a step with weights") {
                 WeightShape::Convolution(shape, Algorithm::Winograd) => {

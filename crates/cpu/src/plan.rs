@@ -1,6 +1,6 @@
 //! What a program will do and where everything lies, decided before anything is allocated.
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, transforms_on_the_way};
 use crate::memory::{Lifetime, place};
 use crate::stage::{Kind, Schedule, Stage};
 use roentgen_kernels::{ConvShape, InputLayout, Isa, LinearShape, Region, padded};
@@ -39,6 +39,8 @@ pub(crate) struct Step {
     pub(crate) tensors: LayerTensors,
     /// For convolutions and linear layers.
     pub(crate) weights: Option<WeightShape>,
+    /// Whether the weights are taken as they are and transformed on the way; nothing is packed then.
+    pub(crate) plain_weights: bool,
     /// For batch norms.
     pub(crate) batch_norm: Option<BatchNormMode>,
     /// The tensors of the batch norm that normalises the stage's values, be it the stage itself or one behind a convolution.
@@ -237,7 +239,8 @@ impl Step {
             }
             WeightShape::Convolution(s, Algorithm::Winograd) => {
                 let sums = if self.micro_batches { s.winograd_sums_len() } else { 0 };
-                (s.winograd_packed_len(), s.winograd_packed_len(), sums)
+                let packed = if self.plain_weights { 0 } else { s.winograd_packed_len() };
+                (packed, packed, sums)
             }
             WeightShape::Linear(s) => (s.packed_len(), s.packed_len(), s.packed_len()),
         };
@@ -376,10 +379,17 @@ fn step(request: &CompileRequest<'_>, isa: Isa, stage: &Stage, input_layout: Lay
     }
     let (trains_weight, trains_bias) = trains(request, stage);
     let backward = reach.has_gradient(stage.output);
+    let plain_weights = match &weights {
+        Some(WeightShape::Convolution(shape, Algorithm::Winograd)) => {
+            transforms_on_the_way(shape, request.largest_batch, trains_weight)
+        }
+        _ => false,
+    };
     Step {
         stage: stage.clone(),
         tensors,
         weights,
+        plain_weights,
         batch_norm,
         normalise,
         trains_weight: trains_weight && backward,

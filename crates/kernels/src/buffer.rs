@@ -7,9 +7,9 @@ use std::ptr::NonNull;
 /// A cache line, and an AVX-512 register: no vector load from a block straddles two lines.
 const CACHE_LINE: usize = 64;
 
-/// What Linux calls a huge page on x86-64 and most of aarch64. Buffers of at least two of them ask for such pages: a
+/// What Linux calls a huge page on x86-64 and most of aarch64. Buffers of at least one of them ask for such pages: a
 /// convolution touches many far-apart rows, which costs a TLB entry each.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// A zeroed run of f32, aligned to 64 bytes, of a length fixed at its creation.
 pub struct AlignedBuffer {
@@ -25,7 +25,7 @@ impl AlignedBuffer {
     /// Where `len` floats exceed the address space; running out of memory aborts, as with `Vec`.
     pub fn new(len: usize) -> AlignedBuffer {
         let bytes = len.checked_mul(size_of::<f32>()).expect("a buffer beyond the address space");
-        let alignment = if bytes >= 2 * HUGE_PAGE { HUGE_PAGE } else { CACHE_LINE };
+        let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { CACHE_LINE };
         // A zero-sized layout must not be allocated, hence one line at least.
         let size = bytes.max(1).next_multiple_of(CACHE_LINE);
         let layout = Layout::from_size_align(size, alignment).expect("a buffer beyond the address space");

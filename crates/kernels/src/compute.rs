@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
+use crate::buffer::HUGE_PAGE;
 use crate::convolution::correlate::WorkList;
 use crate::threads::{DisjointMut, ThreadPool, share};
 use crate::{AlignedBuffer, Isa};
@@ -41,7 +42,7 @@ pub enum ComputeError {
 pub struct Compute {
     isa: Isa,
     pool: ThreadPool,
-    /// One for each thread, then one for what all threads share in a call.
+    /// One for each thread, then two for what all threads share in a call.
     scratch: Vec<Mutex<Scratch>>,
 }
 
@@ -65,7 +66,7 @@ impl Compute {
         }
         let isa = isa.checked()?;
         let pool = ThreadPool::new(threads).map_err(|source| ComputeError::Threads { threads, source })?;
-        let scratch = (0..=threads).map(|_| Mutex::default()).collect();
+        let scratch = (0..threads + 2).map(|_| Mutex::default()).collect();
         Ok(Compute { isa, pool, scratch })
     }
 
@@ -118,6 +119,11 @@ impl Compute {
     pub(crate) fn with_shared_scratch<R>(&self, body: impl FnOnce(&mut Scratch) -> R) -> R {
         with_scratch(&self.scratch[self.threads()], body)
     }
+
+    /// As [`Compute::with_shared_scratch`], with other memory: for whoever is called with that one in use.
+    pub(crate) fn with_second_shared_scratch<R>(&self, body: impl FnOnce(&mut Scratch) -> R) -> R {
+        with_scratch(&self.scratch[self.threads() + 1], body)
+    }
 }
 
 fn with_scratch<R>(scratch: &Mutex<Scratch>, body: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -140,6 +146,12 @@ impl Scratch {
     }
 }
 
+/// Floats of a huge page.
+const HUGE_PAGE_LEN: usize = HUGE_PAGE / size_of::<f32>();
+
+/// Floats for which ordinary pages do.
+const SMALL_LEN: usize = 16 * 1024;
+
 /// A buffer that is replaced by a larger one when more is asked of it than it has.
 #[derive(Default)]
 pub(crate) struct GrowingBuffer(AlignedBuffer);
@@ -148,7 +160,9 @@ impl GrowingBuffer {
     /// The first `len` floats, with whatever an earlier use left there.
     pub(crate) fn prefix(&mut self, len: usize) -> &mut [f32] {
         if self.0.len() < len {
-            self.0 = AlignedBuffer::new(len);
+            // Whole huge pages: scratch memory is where a thread works, with many streams side by side.
+            let whole = if len > SMALL_LEN { len.next_multiple_of(HUGE_PAGE_LEN) } else { len };
+            self.0 = AlignedBuffer::new(whole);
         }
         &mut self.0[..len]
     }

@@ -40,7 +40,7 @@ pub use convolution::{ConvFinish, ConvShape, InputLayout};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use linear::LinearShape;
 pub use pool::{AveragePoolShape, PoolShape};
-pub use winograd::WinogradSums;
+pub use winograd::{WinogradSums, WinogradWeights};
 
 /// The number of channels that lie side by side in the blocked layout.
 pub const LANES: usize = 16;

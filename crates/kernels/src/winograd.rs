@@ -17,6 +17,7 @@ mod transform;
 mod weight_gradient;
 mod weights;
 
+pub use correlate::WinogradWeights;
 pub use weight_gradient::WinogradSums;
 
 use crate::{ConvShape, InputLayout, LANES, blocks};

@@ -4,7 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use roentgen_kernels::{Compute, ConvFinish, ConvShape, InputLayout, LinearShape, WinogradSums, padded};
+use roentgen_kernels::{
+    Compute, ConvFinish, ConvShape, InputLayout, LinearShape, WinogradSums, WinogradWeights, padded,
+};
 
 struct Counting;
 
@@ -73,9 +75,11 @@ fn only_the_first_call_allocates() {
                 let packed = &mut packed[..shape.winograd_packed_len()];
                 compute.winograd_pack(shape, weights, packed);
                 let finish = ConvFinish { bias: Some(&bias), relu: true, ..ConvFinish::default() };
-                compute.winograd_forward(shape, BATCH, &x[..input], packed, &finish, y);
+                compute.winograd_forward(shape, BATCH, &x[..input], WinogradWeights::Packed(packed), &finish, y);
+                compute.winograd_forward(shape, BATCH, &x[..input], WinogradWeights::Plain(weights), &finish, y);
                 compute.winograd_pack_transposed(shape, weights, packed);
-                compute.winograd_data_gradient(shape, BATCH, y, packed, None, &mut x[..gradient], false);
+                let packed_weights = WinogradWeights::Packed(packed);
+                compute.winograd_data_gradient(shape, BATCH, y, packed_weights, None, &mut x[..gradient], false);
                 compute.winograd_weight_gradient(shape, BATCH, &x[..input], y, None, weights);
                 let sums = WinogradSums { sums: packed, accumulate: true };
                 compute.winograd_weight_gradient(shape, BATCH, &x[..input], y, Some(sums), weights);

@@ -8,7 +8,9 @@ mod machines;
 
 use judge::{Images, Window};
 use machines::{assert_same_bits, on_every_machine, unwritten};
-use roentgen_kernels::{AlignedBuffer, Compute, ConvFinish, ConvShape, InputLayout, LANES, WinogradSums, blocks};
+use roentgen_kernels::{
+    AlignedBuffer, Compute, ConvFinish, ConvShape, InputLayout, LANES, WinogradSums, WinogradWeights, blocks,
+};
 
 /// Of the largest output, for f32 sums against f64 ones.
 const TOLERANCE: f64 = 1e-5;
@@ -87,14 +89,27 @@ impl Case {
         let mut packed = unwritten(self.shape.winograd_packed_len());
         compute.winograd_pack(&self.shape, &self.weights.planar, &mut packed);
         let mut y = unwritten(self.dy.blocked.len());
-        compute.winograd_forward(&self.shape, self.batch, &self.x.blocked, &packed, finish, &mut y);
+        let packed = WinogradWeights::Packed(&packed);
+        compute.winograd_forward(&self.shape, self.batch, &self.x.blocked, packed, finish, &mut y);
+        let mut on_the_way = unwritten(y.len());
+        let plain = WinogradWeights::Plain(&self.weights.planar);
+        compute.winograd_forward(&self.shape, self.batch, &self.x.blocked, plain, finish, &mut on_the_way);
+        assert_same_bits("with weights transformed on the way", &on_the_way, &y);
         y
     }
 
     fn data_gradient(&self, compute: &Compute, activation: Option<&[f32]>, dx: &mut [f32], accumulate: bool) {
         let mut packed = unwritten(self.shape.winograd_packed_len());
         compute.winograd_pack_transposed(&self.shape, &self.weights.planar, &mut packed);
-        compute.winograd_data_gradient(&self.shape, self.batch, &self.dy.blocked, &packed, activation, dx, accumulate);
+        let mut on_the_way = dx.to_vec();
+        for (weights, dx) in [
+            (WinogradWeights::Plain(&self.weights.planar), &mut on_the_way[..]),
+            (WinogradWeights::Packed(&packed), &mut *dx),
+        ] {
+            let dy = &self.dy.blocked;
+            compute.winograd_data_gradient(&self.shape, self.batch, dy, weights, activation, dx, accumulate);
+        }
+        assert_same_bits("with weights transformed on the way", &on_the_way, dx);
     }
 
     fn weight_gradient(&self, compute: &Compute, sums: Option<WinogradSums>) -> Vec<f32> {
@@ -228,7 +243,8 @@ fn large_outputs_have_the_same_values() {
         let mut packed = unwritten(shape.winograd_packed_len());
         compute.winograd_pack(&shape, &case.weights.planar, &mut packed);
         let mut found = AlignedBuffer::new(len);
-        compute.winograd_forward(&shape, 1, &case.x.blocked, &packed, &ConvFinish::default(), &mut found);
+        let weights = WinogradWeights::Packed(&packed);
+        compute.winograd_forward(&shape, 1, &case.x.blocked, weights, &ConvFinish::default(), &mut found);
         let mut packed = unwritten(shape.packed_len());
         compute.pack_weights(&shape, &case.weights.planar, &mut packed);
         let mut direct = AlignedBuffer::new(len);

@@ -1,16 +1,22 @@
 //! The forward pass and the data gradient: the loops around transforms and products.
 //!
-//! Threads share out groups of neighbouring tiles (where these are few, also groups of output channels). A thread
-//! transforms the inputs of two groups of tiles at a time; then, for each group of output channels, it forms the products
-//! of all 36 points and transforms them back at once, while they are in its second-level cache. Each product is one chain
-//! over the input channels, so that neither the grouping nor the threads change a bit.
+//! With weights that were transformed before, threads share out groups of neighbouring tiles (where these are few, also
+//! groups of output channels). A thread transforms the inputs of two groups of tiles at a time; then, for each group of
+//! output channels, it forms the products of all 36 points and transforms them back at once, while they are in its
+//! second-level cache.
+//!
+//! With weights as they are, for layers of many channels and few tiles, whose transformed weights would be the largest thing
+//! to go through memory: all inputs are transformed first; then threads share out groups of output channels, and
+//! transform the weights of a group right before its products.
+//!
+//! Each product is one chain over the input channels, so that neither the way nor the threads change a bit.
 
 use std::ops::Range;
 
 use super::kernel::{Product, Touch, WinogradKernel};
 use super::tiling::{Place, Tiling};
-use super::weights::Group;
-use super::{EXTENT, POINTS, TILE};
+use super::weights::{Direction, Group, gather};
+use super::{EXTENT, POINTS, TAPS, TILE};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
@@ -18,6 +24,9 @@ use crate::{Compute, ConvFinish, ConvShape, LANES, blocks, padded};
 
 /// Groups of tiles whose inputs a thread holds transformed at a time: the weights of a point are read once for all of them.
 const GROUPS_AT_ONCE: usize = 2;
+
+/// The same, where weights are transformed on the way and threads share channels.
+const GROUPS_AT_ONCE_ON_THE_WAY: usize = 5;
 
 /// Floats between the points of a group beyond their own: 64 bytes, since points a multiple of 4 KiB apart would fall on
 /// the same lines of the first-level cache.
@@ -28,6 +37,28 @@ const MOST_COLUMNS: usize = 14;
 
 /// Floats of an output beyond which it is written past the caches: it would have left them before anyone reads it.
 const STREAMED_LEN: usize = 10 << 20;
+
+/// The weights of a pass.
+#[derive(Clone, Copy, Debug)]
+pub enum WinogradWeights<'a> {
+    /// Transformed before, on the same instruction set: by [`Compute::winograd_pack`] for a forward pass, by
+    /// [`Compute::winograd_pack_transposed`] for a data gradient.
+    Packed(&'a [f32]),
+    /// `[out_channels, in_channels, 3, 3]`, to be transformed on the way: the same bits, without the memory. It pays where
+    /// weights change from call to call, and channels are many and tiles few.
+    Plain(&'a [f32]),
+}
+
+impl WinogradWeights<'_> {
+    fn check(&self, shape: &ConvShape) {
+        match self {
+            WinogradWeights::Packed(packed) => {
+                assert_eq!(packed.len(), shape.winograd_packed_len(), "transformed weights of {shape:?}");
+            }
+            WinogradWeights::Plain(oihw) => assert_eq!(oihw.len(), shape.weights_len(), "weights of {shape:?}"),
+        }
+    }
+}
 
 /// What happens to a sum on its way to the target.
 #[derive(Clone, Copy)]
@@ -42,7 +73,9 @@ struct Pass<'a> {
     source: &'a [f32],
     source_blocks: usize,
     target_blocks: usize,
-    weights: &'a [f32],
+    weights: WinogradWeights<'a>,
+    shape: &'a ConvShape,
+    direction: Direction,
     finish: Finish<'a>,
     /// Tiles of a group.
     columns: usize,
@@ -53,7 +86,6 @@ impl Compute {
     /// `y = finish(x * weights)`, as [`Compute::conv_forward`], by Winograd's algorithm.
     ///
     /// - `x`: `batch` images, blocked, [`ConvShape::input_len`] floats each
-    /// - `packed`: weights from [`Compute::winograd_pack`] on the same instruction set
     /// - `y`: `batch` images, blocked, [`ConvShape::output_len`] floats each; overwritten
     ///
     /// # Panics
@@ -63,13 +95,13 @@ impl Compute {
         shape: &ConvShape,
         batch: usize,
         x: &[f32],
-        packed: &[f32],
+        weights: WinogradWeights,
         finish: &ConvFinish,
         y: &mut [f32],
     ) {
         assert!(shape.suits_winograd(), "not for Winograd's algorithm: {shape:?}");
         assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
-        assert_eq!(packed.len(), shape.winograd_packed_len(), "transformed weights of {shape:?}");
+        weights.check(shape);
         assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
         finish.check(shape, batch);
         let channels = padded(shape.out_channels);
@@ -94,7 +126,9 @@ impl Compute {
                 source: x,
                 source_blocks: blocks(shape.in_channels),
                 target_blocks: blocks(shape.out_channels),
-                weights: packed,
+                weights,
+                shape,
+                direction: Direction::Forward,
                 finish: Finish::Forward { affine, addend: finish.residual, relu: finish.relu },
                 columns: 0,
                 stream: streams(y) && finish.residual.is_none(),
@@ -106,7 +140,6 @@ impl Compute {
     /// The gradient for the input, as [`Compute::conv_data_gradient`], by Winograd's algorithm.
     ///
     /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
-    /// - `packed_transposed`: weights from [`Compute::winograd_pack_transposed`] on the same instruction set
     /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is the
     ///   one for the ReLU's input
     /// - `dx`: `batch` images, blocked, [`ConvShape::input_len`] floats each; overwritten, or added to where `accumulate`
@@ -119,14 +152,14 @@ impl Compute {
         shape: &ConvShape,
         batch: usize,
         dy: &[f32],
-        packed_transposed: &[f32],
+        weights: WinogradWeights,
         activation: Option<&[f32]>,
         dx: &mut [f32],
         accumulate: bool,
     ) {
         assert!(shape.suits_winograd(), "not for Winograd's algorithm: {shape:?}");
         assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
-        assert_eq!(packed_transposed.len(), shape.winograd_packed_len(), "transformed weights of {shape:?}");
+        weights.check(shape);
         assert_eq!(dx.len(), batch * shape.input_len(), "input gradient of {batch} x {shape:?}");
         if let Some(activation) = activation {
             assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
@@ -143,7 +176,9 @@ impl Compute {
             source: dy,
             source_blocks: blocks(shape.out_channels),
             target_blocks: blocks(shape.in_channels),
-            weights: packed_transposed,
+            weights,
+            shape,
+            direction: Direction::Backward,
             finish: Finish::Gradient { accumulate, activation },
             columns: 0,
             stream: streams(dx) && !accumulate,
@@ -154,15 +189,44 @@ impl Compute {
     fn winograd_pass<K: WinogradKernel>(&self, mut pass: Pass, target: &mut [f32]) {
         let tiles = pass.tiling.count();
         let groups = Group::count::<K>(pass.target_blocks);
-        let grid = Grid::new::<K>(tiles, groups, self.threads());
-        pass.columns = grid.columns;
         let target = DisjointMut::new(target);
-        self.parallel(grid.tile_parts * grid.group_parts, |parts, scratch| {
-            for part in parts {
-                let (tile_part, group_part) = (part / grid.group_parts, part % grid.group_parts);
-                let tile_groups = share(tiles.div_ceil(grid.columns), tile_part, grid.tile_parts);
-                run::<K>(&pass, tile_groups, share(groups, group_part, grid.group_parts), target, scratch);
+        match pass.weights {
+            WinogradWeights::Packed(packed) => {
+                let grid = Grid::new::<K>(tiles, groups, self.threads());
+                pass.columns = grid.columns;
+                self.parallel(grid.tile_parts * grid.group_parts, |parts, scratch| {
+                    for part in parts {
+                        let (tile_part, group_part) = (part / grid.group_parts, part % grid.group_parts);
+                        let tile_groups = share(tiles.div_ceil(grid.columns), tile_part, grid.tile_parts);
+                        let groups = share(groups, group_part, grid.group_parts);
+                        run_packed::<K>(&pass, packed, tile_groups, groups, target, scratch);
+                    }
+                });
             }
+            WinogradWeights::Plain(oihw) => self.winograd_pass_plain::<K>(pass, oihw, target),
+        }
+    }
+
+    fn winograd_pass_plain<K: WinogradKernel>(&self, mut pass: Pass, oihw: &[f32], target: DisjointMut) {
+        // Every thread goes through all tiles: nothing is gained by groups that the threads share evenly.
+        pass.columns = Grid::new::<K>(pass.tiling.count(), 1, 1).columns;
+        let (tile_groups, sizes) = (pass.tiling.count().div_ceil(pass.columns), Sizes::new::<K>(&pass));
+        self.with_second_shared_scratch(|scratch| {
+            let transformed = scratch.floats(tile_groups * sizes.group_len);
+            self.parallel_chunks(transformed, sizes.group_len, |first, transformed, scratch| {
+                let edge = scratch.floats(EXTENT * EXTENT * LANES);
+                let mut places = [Place::default(); MOST_COLUMNS];
+                for (index, transformed) in transformed.chunks_exact_mut(sizes.group_len).enumerate() {
+                    let places = places_of(&pass, first + index, &mut places);
+                    transform::<K>(&pass, &sizes, places, transformed, edge);
+                }
+            });
+            let groups = Group::count::<K>(pass.target_blocks);
+            self.parallel(groups, |groups, scratch| {
+                for group in groups {
+                    run_plain::<K>(&pass, oihw, &sizes, transformed, group, target, scratch);
+                }
+            });
         });
     }
 }
@@ -193,90 +257,200 @@ impl Grid {
     }
 }
 
-/// Computes the given groups of target blocks for the given groups of tiles.
-fn run<K: WinogradKernel>(
+/// Lengths and distances in the buffers of a pass.
+struct Sizes {
+    /// From one source block to the next in transformed inputs.
+    source_stride: usize,
+    /// From one point to the next in transformed inputs.
+    point_stride: usize,
+    /// Transformed inputs of a group of tiles.
+    group_len: usize,
+    /// From one point to the next in products.
+    product_stride: usize,
+    /// Products of a group of tiles and a group of target blocks.
+    product_len: usize,
+}
+
+impl Sizes {
+    fn new<K: WinogradKernel>(pass: &Pass) -> Sizes {
+        let source_stride = pass.columns * LANES;
+        let point_stride = pass.source_blocks * source_stride + POINT_GAP;
+        let product_stride = pass.columns * K::GROUP_LANES;
+        Sizes {
+            source_stride,
+            point_stride,
+            group_len: POINTS * point_stride,
+            product_stride,
+            product_len: POINTS * product_stride,
+        }
+    }
+}
+
+/// The places of the tiles of a group, in the buffer handed in.
+fn places_of<'a>(pass: &Pass, group: usize, places: &'a mut [Place; MOST_COLUMNS]) -> &'a [Place] {
+    let tiles = group * pass.columns..((group + 1) * pass.columns).min(pass.tiling.count());
+    let places = &mut places[..tiles.len()];
+    for (place, tile) in places.iter_mut().zip(tiles) {
+        *place = pass.tiling.place(tile);
+    }
+    places
+}
+
+/// Transforms the inputs of a group of tiles.
+fn transform<K: WinogradKernel>(
     pass: &Pass,
+    sizes: &Sizes,
+    places: &[Place],
+    transformed: &mut [f32],
+    edge: &mut [f32],
+) {
+    let tiling = &pass.tiling;
+    let image_len = pass.source_blocks * tiling.source_block_len();
+    for block in 0..pass.source_blocks {
+        for (column, place) in places.iter().enumerate() {
+            let map = place.image * image_len + block * tiling.source_block_len();
+            let map = &pass.source[map..][..tiling.source_block_len()];
+            let (source, row_stride) = tiling.source_of(*place, map, edge);
+            let at = block * sizes.source_stride + column * LANES;
+            // SAFETY: `Compute` runs on instruction sets that the processor has. `source_of` gives 6 rows of 6 positions, and
+            // the 36 points of a block and column lie in the group's part of the buffer.
+            unsafe { K::input(source, row_stride, transformed[at..].as_mut_ptr(), sizes.point_stride) };
+        }
+    }
+}
+
+/// Computes the given groups of target blocks for the given groups of tiles.
+fn run_packed<K: WinogradKernel>(
+    pass: &Pass,
+    packed: &[f32],
     tile_groups: Range<usize>,
     groups: Range<usize>,
     target: DisjointMut,
     scratch: &mut Scratch,
 ) {
-    let Pass { tiling, source_blocks, columns, .. } = *pass;
-    let tiles = tiling.count();
-    let source_stride = columns * LANES;
-    let point_stride = source_blocks * source_stride + POINT_GAP;
-    let group_len = POINTS * point_stride;
-    let product_stride = columns * K::GROUP_LANES;
-    let product_len = POINTS * product_stride;
-    let buffer = scratch.floats(GROUPS_AT_ONCE * (group_len + product_len) + (POINTS + TILE * TILE) * LANES);
-    let (transformed, rest) = buffer.split_at_mut(GROUPS_AT_ONCE * group_len);
-    let (products, rest) = rest.split_at_mut(GROUPS_AT_ONCE * product_len);
-    let (edge, tile) = rest.split_at_mut(EXTENT * EXTENT * LANES);
-    let image_len = source_blocks * tiling.source_block_len();
+    let sizes = Sizes::new::<K>(pass);
+    let buffer = scratch.floats(GROUPS_AT_ONCE * (sizes.group_len + sizes.product_len) + POINTS * LANES);
+    let (transformed, rest) = buffer.split_at_mut(GROUPS_AT_ONCE * sizes.group_len);
+    let (products, edge) = rest.split_at_mut(GROUPS_AT_ONCE * sizes.product_len);
     let mut places = [[Place::default(); MOST_COLUMNS]; GROUPS_AT_ONCE];
-
-    let mut first = tile_groups.start;
-    while first < tile_groups.end {
+    for first in tile_groups.clone().step_by(GROUPS_AT_ONCE) {
         let count = GROUPS_AT_ONCE.min(tile_groups.end - first);
-        let tiles_of = |index: usize| (first + index) * columns..((first + index + 1) * columns).min(tiles);
-        for index in 0..count {
-            let (tiles, transformed) = (tiles_of(index), &mut transformed[index * group_len..][..group_len]);
-            for (place, tile) in places[index].iter_mut().zip(tiles.clone()) {
-                *place = tiling.place(tile);
-            }
-            for block in 0..source_blocks {
-                for (column, place) in places[index][..tiles.len()].iter().enumerate() {
-                    let map = place.image * image_len + block * tiling.source_block_len();
-                    let map = &pass.source[map..][..tiling.source_block_len()];
-                    let (source, row_stride) = tiling.source_of(*place, map, edge);
-                    let at = block * source_stride + column * LANES;
-                    // SAFETY: `Compute` runs on instruction sets that the processor has. `source_of` gives 6 rows of 6
-                    // positions, and the 36 points of a block and column lie in the group's part of the buffer.
-                    unsafe { K::input(source, row_stride, transformed[at..].as_mut_ptr(), point_stride) };
-                }
-            }
+        let mut tiles: [&[Place]; GROUPS_AT_ONCE] = [&[]; GROUPS_AT_ONCE];
+        for (index, (places, tiles)) in places.iter_mut().zip(&mut tiles).take(count).enumerate() {
+            *tiles = places_of(pass, first + index, places);
+            transform::<K>(pass, &sizes, tiles, &mut transformed[index * sizes.group_len..], edge);
         }
         for group in groups.clone() {
-            let group = Group::new::<K>(group, pass.target_blocks, source_blocks);
-            // The second register holds the group's second block, or the second half of its only one.
-            let second = if group.blocks > 1 { columns * LANES } else { LANES / 2 };
-            for point in 0..POINTS {
-                let weights = &pass.weights[group.start + point * group.point_stride..][..group.point_stride];
-                for index in 0..count {
-                    let product = Product {
-                        source: transformed[index * group_len + point * point_stride..].as_ptr(),
-                        source_stride,
-                        source_blocks,
-                        weights: weights.as_ptr(),
-                        target: products[index * product_len + point * product_stride..].as_mut_ptr(),
-                        target_second: second,
-                    };
-                    // SAFETY: as above; the weights of a point are `source_blocks` times 16 channels of the group's
-                    // lanes, the inputs `source_blocks` times `columns` tiles, and so is the room for the product.
-                    unsafe { K::product(tiles_of(index).len(), group.lanes(), &product) };
-                }
-            }
-            for index in 0..count {
-                for (column, place) in places[index][..tiles_of(index).len()].iter().enumerate() {
-                    for block in 0..group.blocks {
-                        let product = index * product_len + block * columns * LANES + column * LANES;
-                        // SAFETY: as above; `finish_tile` stays within the tile's part of the target, which no other
-                        // thread has.
-                        unsafe {
-                            K::output(products[product..].as_ptr(), product_stride, tile.as_mut_ptr());
-                            finish_tile::<K>(pass, *place, group.block + block, tile, target);
-                        }
-                    }
+            let group = Group::new::<K>(group, pass.target_blocks, pass.source_blocks);
+            let weights = &packed[group.start..][..POINTS * group.point_stride];
+            multiply::<K>(pass, &sizes, &group, weights, &tiles[..count], transformed, products, target);
+        }
+    }
+    if pass.stream {
+        // SAFETY: `Compute` runs on instruction sets that the processor has.
+        unsafe { K::fence() };
+    }
+}
+
+/// Computes a group of target blocks for all tiles, whose inputs are transformed.
+fn run_plain<K: WinogradKernel>(
+    pass: &Pass,
+    oihw: &[f32],
+    sizes: &Sizes,
+    transformed: &[f32],
+    group: usize,
+    target: DisjointMut,
+    scratch: &mut Scratch,
+) {
+    const AT_ONCE: usize = GROUPS_AT_ONCE_ON_THE_WAY;
+    let mut group = Group::new::<K>(group, pass.target_blocks, pass.source_blocks);
+    // As in the inputs, points a power of two apart would fall on the same cache lines.
+    group.point_stride += POINT_GAP;
+    let weights_len = POINTS * group.point_stride;
+    let taps_len = TAPS * LANES * LANES;
+    let buffer = scratch.floats(weights_len + AT_ONCE * sizes.product_len + taps_len);
+    let (weights, rest) = buffer.split_at_mut(weights_len);
+    let (products, taps) = rest.split_at_mut(AT_ONCE * sizes.product_len);
+    for source_block in 0..pass.source_blocks {
+        for block in 0..group.blocks {
+            gather(pass.shape, oihw, pass.direction, source_block, group.block + block, taps);
+            for channel in 0..LANES {
+                let at = (source_block * LANES + channel) * group.lanes() + block * LANES;
+                // SAFETY: `Compute` runs on instruction sets that the processor has. The taps are 9 times 16 source channels
+                // of 16 lanes, and the 36 points lie in the weights of the group.
+                unsafe {
+                    let taps = taps[channel * LANES..].as_ptr();
+                    K::weights(taps, LANES * LANES, weights[at..].as_mut_ptr(), group.point_stride);
                 }
             }
         }
-        first += count;
+    }
+    let tile_groups = pass.tiling.count().div_ceil(pass.columns);
+    let mut places = [[Place::default(); MOST_COLUMNS]; AT_ONCE];
+    for first in (0..tile_groups).step_by(AT_ONCE) {
+        let count = AT_ONCE.min(tile_groups - first);
+        let mut tiles: [&[Place]; AT_ONCE] = [&[]; AT_ONCE];
+        for (index, (places, tiles)) in places.iter_mut().zip(&mut tiles).take(count).enumerate() {
+            *tiles = places_of(pass, first + index, places);
+        }
+        let transformed = &transformed[first * sizes.group_len..];
+        multiply::<K>(pass, sizes, &group, weights, &tiles[..count], transformed, products, target);
     }
     if pass.stream {
         // SAFETY: as above.
         unsafe { K::fence() };
     }
 }
+
+/// Multiplies the transformed inputs of some groups of tiles with the weights of a group of target blocks, and brings the
+/// products back to their places.
+fn multiply<K: WinogradKernel>(
+    pass: &Pass,
+    sizes: &Sizes,
+    group: &Group,
+    weights: &[f32],
+    tiles: &[&[Place]],
+    transformed: &[f32],
+    products: &mut [f32],
+    target: DisjointMut,
+) {
+    // The second register holds the group's second block, or the second half of its only one.
+    let second = if group.blocks > 1 { pass.columns * LANES } else { LANES / 2 };
+    for point in 0..POINTS {
+        let weights = &weights[point * group.point_stride..];
+        for (index, tiles) in tiles.iter().enumerate() {
+            let product = Product {
+                source: transformed[index * sizes.group_len + point * sizes.point_stride..].as_ptr(),
+                source_stride: sizes.source_stride,
+                source_blocks: pass.source_blocks,
+                weights: weights.as_ptr(),
+                target: products[index * sizes.product_len + point * sizes.product_stride..].as_mut_ptr(),
+                target_second: second,
+            };
+            // SAFETY: `Compute` runs on instruction sets that the processor has. The weights of a point are `source_blocks`
+            // times 16 channels of the group's lanes, the inputs `source_blocks` times `columns` tiles, and so is the room
+            // for the product.
+            unsafe { K::product(tiles.len(), group.lanes(), &product) };
+        }
+    }
+    let mut tile = AlignedTile([0.0; TILE * TILE * LANES]);
+    for (index, places) in tiles.iter().enumerate() {
+        for (column, place) in places.iter().enumerate() {
+            for block in 0..group.blocks {
+                let product = index * sizes.product_len + (block * pass.columns + column) * LANES;
+                // SAFETY: as above; `finish_tile` stays within the tile's part of the target, which no other thread has.
+                unsafe {
+                    K::output(products[product..].as_ptr(), sizes.product_stride, tile.0.as_mut_ptr());
+                    finish_tile::<K>(pass, *place, group.block + block, &tile.0, target);
+                }
+            }
+        }
+    }
+}
+
+/// Outputs of a tile, `[4, 4, 16]`, each position on one cache line.
+#[repr(align(64))]
+struct AlignedTile([f32; TILE * TILE * LANES]);
 
 /// Brings a tile of one block to its place.
 ///

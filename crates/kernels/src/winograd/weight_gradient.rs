@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::kernel::{TileSum, WinogradKernel};
-use super::tiling::Tiling;
+use super::tiling::{Place, Tiling};
 use super::weights::Group;
 use super::{EXTENT, POINTS, TAPS};
 use crate::compute::Scratch;
@@ -19,13 +19,18 @@ use crate::{Compute, ConvShape, LANES, blocks};
 /// See `POINT_GAP` of the forward pass.
 const POINT_GAP: usize = 16;
 
-/// Floats of transformed inputs and gradients that a thread holds at a time, about: enough tiles for the sums, which lie in
-/// memory between, to be worth their way.
-const TRANSFORMED_BUDGET: usize = 160 * 1024;
+/// Floats of sums that rest in the second-level cache beside everything else.
+const RESTING_SUMS: usize = 96 * 1024;
 
-/// Fewest and most tiles at a time.
-const FEWEST_TILES: usize = 28;
-const MOST_TILES: usize = 112;
+/// Most tiles at a time where the sums rest in that cache: few, so that their transforms rest there too.
+const TILES_AT_REST: usize = 28;
+
+/// Most tiles at a time where the sums come from further away: many, to be worth their way.
+const TILES_ON_THE_WAY: usize = 112;
+
+/// Input blocks whose sums are worked on side by side: their transforms lie one after the other at each point, which makes
+/// long runs through memory, and the gradients are read for all of them from the first-level cache.
+const BLOCKS_AT_ONCE: usize = 4;
 
 /// Sums that go on from an earlier batch, or are to be gone on from.
 pub struct WinogradSums<'a> {
@@ -127,18 +132,19 @@ fn run<K: WinogradKernel>(
     let tiles = tiling.count();
     let most = K::GROUP_LANES / LANES;
     let out_blocks = groups.start * most..(groups.end * most).min(gradient.out_blocks);
-    let sides = (in_blocks.len() + out_blocks.len()) * POINTS * LANES;
-    let at_once = (TRANSFORMED_BUDGET / sides).clamp(FEWEST_TILES, MOST_TILES).min(tiles.max(1));
-    let x_stride = in_blocks.len() * at_once * LANES + POINT_GAP;
-    let dy_stride = out_blocks.len() * at_once * LANES + POINT_GAP;
     // One pair of input block and group: [36, 16 input channels, lanes].
     let pair_len = POINTS * LANES * K::GROUP_LANES;
+    let pairs = in_blocks.len() * groups.len();
+    let most_at_once = if pairs * pair_len <= RESTING_SUMS { TILES_AT_REST } else { TILES_ON_THE_WAY };
+    let at_once = tiles.div_ceil(tiles.div_ceil(most_at_once).max(1)).max(1);
+    let x_stride = in_blocks.len() * at_once * LANES + POINT_GAP;
+    let dy_stride = out_blocks.len() * at_once * LANES + POINT_GAP;
     let single = tiles <= at_once;
-    // Where all tiles are taken at once, a pair's sums need no place beyond the pair's own time.
+    // Where all tiles are taken at once, sums need no place beyond their own time.
     let own_sums = match gradient.kept {
         Some(_) => 0,
-        None if single => pair_len,
-        None => in_blocks.len() * groups.len() * pair_len,
+        None if single => BLOCKS_AT_ONCE * pair_len,
+        None => pairs * pair_len,
     };
     let edge_len = EXTENT * EXTENT * LANES;
     let taps_len = TAPS * LANES * LANES;
@@ -147,42 +153,58 @@ fn run<K: WinogradKernel>(
     let (dy, rest) = rest.split_at_mut(POINTS * dy_stride);
     let (own_sums, rest) = rest.split_at_mut(own_sums);
     let (edge, taps) = rest.split_at_mut(edge_len);
+    let own_sums_start = own_sums.as_mut_ptr();
 
+    let mut places = [Place::default(); TILES_ON_THE_WAY];
     for first in (0..tiles.max(1)).step_by(at_once) {
         let now = first..(first + at_once).min(tiles);
-        transform_inputs::<K>(gradient, in_blocks.clone(), now.clone(), (x, x_stride, at_once), edge);
-        transform_gradients::<K>(gradient, out_blocks.clone(), now.clone(), (dy, dy_stride, at_once), edge);
+        let places = &mut places[..now.len()];
+        for (place, tile) in places.iter_mut().zip(now.clone()) {
+            *place = tiling.place(tile);
+        }
+        transform_inputs::<K>(gradient, in_blocks.clone(), places, (x, x_stride, at_once), edge);
+        transform_gradients::<K>(gradient, out_blocks.clone(), places, (dy, dy_stride, at_once), edge);
         let last = now.end == tiles;
+        let continues = first > 0 || gradient.kept.as_ref().is_some_and(|(_, accumulate)| *accumulate);
         for (group_index, group) in groups.clone().enumerate() {
             let group = Group::new::<K>(group, gradient.out_blocks, gradient.in_blocks);
             let lanes = group.lanes();
-            for (block_index, in_block) in in_blocks.clone().enumerate() {
-                let sums: *mut f32 = match &gradient.kept {
+            let sums_of = |block_index: usize| -> *mut f32 {
+                match &gradient.kept {
                     // Group by group as the weights, and within a group one pair after the other.
-                    Some((kept, _)) => kept.as_mut_ptr().wrapping_add(group.start + in_block * POINTS * LANES * lanes),
-                    None if single => own_sums.as_mut_ptr(),
-                    None => own_sums[(group_index * in_blocks.len() + block_index) * pair_len..].as_mut_ptr(),
-                };
-                let continues = first > 0 || gradient.kept.as_ref().is_some_and(|(_, accumulate)| *accumulate);
+                    Some((kept, _)) => {
+                        let in_block = in_blocks.start + block_index;
+                        kept.as_mut_ptr().wrapping_add(group.start + in_block * POINTS * LANES * lanes)
+                    }
+                    None if single => own_sums_start.wrapping_add(block_index % BLOCKS_AT_ONCE * pair_len),
+                    None => own_sums_start.wrapping_add((group_index * in_blocks.len() + block_index) * pair_len),
+                }
+            };
+            for first_block in (0..in_blocks.len()).step_by(BLOCKS_AT_ONCE) {
+                let block_indices = first_block..(first_block + BLOCKS_AT_ONCE).min(in_blocks.len());
                 for point in 0..POINTS {
                     let gradient_at = point * dy_stride + (group.block - out_blocks.start) * at_once * LANES;
-                    let sum = TileSum {
-                        source: x[point * x_stride + block_index * at_once * LANES..].as_ptr(),
-                        gradient: dy[gradient_at..].as_ptr(),
-                        gradient_second: if group.blocks > 1 { at_once * LANES } else { LANES / 2 },
-                        tiles: now.len(),
-                        target: sums.wrapping_add(point * LANES * lanes),
-                        accumulate: continues,
-                    };
-                    // SAFETY: `Compute` runs on instruction sets that the processor has. Inputs and gradients of a block
-                    // are `at_once` tiles of 16 channels; the sums of this pair lie in its own part of the memory.
-                    unsafe { K::tile_sum(lanes, &sum) };
+                    for block_index in block_indices.clone() {
+                        let sum = TileSum {
+                            source: x[point * x_stride + block_index * at_once * LANES..].as_ptr(),
+                            gradient: dy[gradient_at..].as_ptr(),
+                            gradient_second: if group.blocks > 1 { at_once * LANES } else { LANES / 2 },
+                            tiles: now.len(),
+                            target: sums_of(block_index).wrapping_add(point * LANES * lanes),
+                            accumulate: continues,
+                        };
+                        // SAFETY: `Compute` runs on instruction sets that the processor has. Inputs and gradients of a
+                        // block are `at_once` tiles of 16 channels; the sums of this pair lie in its own part of the
+                        // memory.
+                        unsafe { K::tile_sum(lanes, &sum) };
+                    }
                 }
                 if last {
-                    for block in 0..group.blocks {
+                    for (block_index, block) in block_indices.flat_map(|i| (0..group.blocks).map(move |b| (i, b))) {
+                        let sums = sums_of(block_index).wrapping_add(block * LANES);
                         // SAFETY: as above; taps has room for 9 x 16 x 16 weights.
-                        unsafe { K::weight_gradient(sums.wrapping_add(block * LANES), lanes, taps.as_mut_ptr()) };
-                        scatter(gradient.shape, in_block, group.block + block, taps, dw);
+                        unsafe { K::weight_gradient(sums, lanes, taps.as_mut_ptr()) };
+                        scatter(gradient.shape, in_blocks.start + block_index, group.block + block, taps, dw);
                     }
                 }
             }
@@ -193,14 +215,14 @@ fn run<K: WinogradKernel>(
 fn transform_inputs<K: WinogradKernel>(
     gradient: &Gradient,
     in_blocks: Range<usize>,
-    tiles: Range<usize>,
+    places: &[Place],
     (into, stride, at_once): (&mut [f32], usize, usize),
     edge: &mut [f32],
 ) {
     let tiling = &gradient.tiling;
-    for (index, tile) in tiles.enumerate() {
-        let place = tiling.place(tile);
-        for (block_index, block) in in_blocks.clone().enumerate() {
+    // Tiles inside blocks: neighbours write next to each other, on 36 pages of memory and not on 36 for each block.
+    for (block_index, block) in in_blocks.enumerate() {
+        for (index, &place) in places.iter().enumerate() {
             let map = (place.image * gradient.in_blocks + block) * tiling.source_block_len();
             let map = &gradient.x[map..][..tiling.source_block_len()];
             let (source, row_stride) = tiling.source_of(place, map, edge);
@@ -215,14 +237,13 @@ fn transform_inputs<K: WinogradKernel>(
 fn transform_gradients<K: WinogradKernel>(
     gradient: &Gradient,
     out_blocks: Range<usize>,
-    tiles: Range<usize>,
+    places: &[Place],
     (into, stride, at_once): (&mut [f32], usize, usize),
     edge: &mut [f32],
 ) {
     let tiling = &gradient.tiling;
-    for (index, tile) in tiles.enumerate() {
-        let place = tiling.place(tile);
-        for (block_index, block) in out_blocks.clone().enumerate() {
+    for (block_index, block) in out_blocks.enumerate() {
+        for (index, &place) in places.iter().enumerate() {
             let map = (place.image * gradient.out_blocks + block) * tiling.target_block_len();
             let map = &gradient.dy[map..][..tiling.target_block_len()];
             let (source, row_stride) = tiling.target_of(place, map, edge);

@@ -49,7 +49,7 @@ impl Group {
 
 /// What the source channels of a pass are.
 #[derive(Clone, Copy, PartialEq)]
-enum Direction {
+pub(super) enum Direction {
     /// The input's.
     Forward,
     /// The output's; the kernel is turned around.
@@ -114,7 +114,7 @@ impl Compute {
 }
 
 /// Copies the weights of a pair of blocks to `[9 taps, 16 source channels, 16 target channels]`, zeros beyond the channels.
-fn gather(
+pub(super) fn gather(
     shape: &ConvShape,
     oihw: &[f32],
     direction: Direction,
