@@ -29,6 +29,8 @@ pub enum Command {
     Layers(Layers),
     /// List, fetch and inspect weights
     Weights(Weights),
+    /// Measure how fast this machine trains and classifies
+    Bench(Bench),
 }
 
 /// `roentgen demo`
@@ -137,9 +139,12 @@ pub struct Settings {
     /// Seed of every random draw [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Number format of the activations [default: f32]
+    /// Number format of the products [default: f32]
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<PrecisionName>,
+    /// Compute convolutions directly, without Winograd's algorithm
+    #[arg(long)]
+    pub exact: bool,
     /// Where to compute [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
@@ -201,6 +206,8 @@ pub enum SelectName {
 pub enum PrecisionName {
     /// binary32
     F32,
+    /// bf16 where that is faster, with sums, weights and everything else in binary32
+    Bf16,
 }
 
 /// Devices.
@@ -223,7 +230,7 @@ pub struct Evaluate {
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Compute from a predictions table alone
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "threads"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "precision", "exact", "threads"])]
     pub predictions: Option<PathBuf>,
     /// Read a class of the data as a class of the model, such as PNEUMONIA=infected; may be given several times
     #[arg(long, value_name = "CLASS=CLASS")]
@@ -240,6 +247,12 @@ pub struct Evaluate {
     /// Print the metrics as JSON
     #[arg(long)]
     pub json: bool,
+    /// Number format of the products [default: as in training]
+    #[arg(long, value_name = "FORMAT")]
+    pub precision: Option<PrecisionName>,
+    /// Compute convolutions directly, without Winograd's algorithm [default: as in training]
+    #[arg(long)]
+    pub exact: bool,
     /// Threads of the engine [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -273,6 +286,12 @@ pub struct Predict {
     /// One JSON object a line, as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
+    /// Number format of the products
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub precision: PrecisionName,
+    /// Compute convolutions directly, without Winograd's algorithm
+    #[arg(long)]
+    pub exact: bool,
     /// Threads of the engine [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -309,6 +328,47 @@ pub struct Layers {
     /// Number of classes
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub classes: usize,
+    /// Print instead where a training program keeps everything, when, and what it takes
+    #[arg(long)]
+    pub memory: bool,
+    /// Images in an optimizer step, for --memory
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "memory")]
+    pub batch_size: usize,
+}
+
+/// `roentgen bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Architecture
+    #[arg(long, value_name = "NAME", default_value = "resnet18")]
+    pub arch: String,
+    /// Images in a pass
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub batch_size: usize,
+    /// Side of the network's input in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub image_size: usize,
+    /// What the training step trains
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "all")]
+    pub unfreeze: Vec<String>,
+    /// Number format of the products
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub precision: PrecisionName,
+    /// Compute convolutions directly, without Winograd's algorithm
+    #[arg(long)]
+    pub exact: bool,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Timed repetitions of each pass, after one that is not counted
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub rounds: usize,
+    /// Show also where the time goes, stage by stage
+    #[arg(long)]
+    pub layers: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `roentgen weights`

@@ -49,6 +49,8 @@ pub fn run(arguments: &Demo) -> Outcome {
         images: 8,
         on_bad_image: None,
         json: false,
+        precision: None,
+        exact: false,
         threads: arguments.threads,
     };
     let metrics = evaluate::evaluate(&run, &request)?;

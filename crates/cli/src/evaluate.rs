@@ -66,10 +66,11 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     if rows.is_empty() {
         return Err(Failure::work(format!("{}: no image of the split {split} can be decoded", root.display())));
     }
+    let arithmetic = resolve::arithmetic_of_run(&config.engine, arguments.precision, arguments.exact);
     let bar = progress::bar(rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
     let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
     let limit = limit.or_else(start::available_memory_bytes);
-    let mut predictor = Predictor::new(&engine, &model.network, limit)?;
+    let mut predictor = Predictor::new(&engine, &model.network, arithmetic, limit)?;
     let answers = predictor.rows(&mut model.store, ParameterSet::Live, &manifest, rows.clone(), |done| {
         bar.set_position(done as u64);
         true

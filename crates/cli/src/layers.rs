@@ -1,5 +1,7 @@
 //! `roentgen layers`: the freeze plan, dry.
 
+mod memory;
+
 use crate::arguments::{FrozenBn, Layers};
 use crate::failure::Outcome;
 use roentgen_nn::describe::{LayerRow, layers};
@@ -15,6 +17,9 @@ pub fn run(arguments: &Layers) -> Outcome {
         FrozenBn::Train => FrozenBatchNorm::Batch,
     };
     let plan = FreezePlan::resolve(&network, &arguments.unfreeze, frozen)?;
+    if arguments.memory {
+        return memory::print(&network, &plan, arguments.batch_size);
+    }
     let rows = layers(&network, &plan);
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(5);
     let mut out = std::io::stdout().lock();

@@ -1,6 +1,7 @@
 //! The `roentgen` command: fine-tunes, evaluates and reports chest X-ray classifiers.
 
 mod arguments;
+mod bench;
 mod demo;
 mod download;
 mod evaluate;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

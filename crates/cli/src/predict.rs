@@ -2,7 +2,7 @@
 
 use crate::arguments::{Format, Predict};
 use crate::failure::{Failure, Outcome};
-use crate::start;
+use crate::{resolve, start};
 use roentgen_data::DataError;
 use roentgen_infer::{FilePrediction, Model, Predictor};
 use serde::{Serialize, Serializer};
@@ -27,7 +27,8 @@ pub fn run(arguments: &Predict) -> Outcome {
         return Err(Failure::call("no images: give files or folders, or - to read a list from stdin"));
     }
     let engine = start::engine(arguments.threads)?;
-    let mut predictor = Predictor::new(&engine, &model.network, None)?;
+    let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
+    let mut predictor = Predictor::new(&engine, &model.network, arithmetic, None)?;
     let classes = model.description.classes.clone();
     let format = if arguments.json { Format::Json } else { arguments.format };
     let (images, unnameable): (Vec<PathBuf>, Vec<PathBuf>) =

@@ -4,8 +4,9 @@ use crate::arguments::{
     AugmentKind, DeviceName, FrozenBn, OnBadImage, OptimizerName, PrecisionName, SelectName, Settings,
 };
 use crate::failure::{Failure, Outcome};
+use roentgen_nn::Arithmetic;
 use roentgen_run::Config;
-use roentgen_run::config::{self, ClassWeights, NamedClassWeights};
+use roentgen_run::config::{self, ClassWeights, EngineSettings, NamedClassWeights};
 use std::path::PathBuf;
 
 /// Puts what was given on the command line over a configuration.
@@ -58,6 +59,7 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
     set(&mut training.select, settings.select.map(select).as_ref());
     set(&mut training.seed, settings.seed.as_ref());
     set(&mut config.engine.precision, settings.precision.map(precision).as_ref());
+    config.engine.exact |= settings.exact;
     set(&mut config.engine.device, settings.device.map(device).as_ref());
     if settings.threads.is_some() {
         config.engine.threads = settings.threads;
@@ -139,7 +141,18 @@ fn select(given: SelectName) -> config::Select {
 fn precision(given: PrecisionName) -> config::Precision {
     match given {
         PrecisionName::F32 => config::Precision::F32,
+        PrecisionName::Bf16 => config::Precision::Bf16,
     }
+}
+
+/// What the engine is asked for.
+pub fn arithmetic(given: PrecisionName, exact: bool) -> Arithmetic {
+    roentgen_infer::arithmetic(precision(given), exact)
+}
+
+/// The arithmetic of a run, with what the command line says otherwise.
+pub fn arithmetic_of_run(run: &EngineSettings, given: Option<PrecisionName>, exact: bool) -> Arithmetic {
+    roentgen_infer::arithmetic(given.map_or(run.precision, precision), run.exact || exact)
 }
 
 fn device(given: DeviceName) -> config::Device {

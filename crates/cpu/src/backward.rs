@@ -64,7 +64,7 @@ impl CpuProgram {
                 let shape = self.pool_shape(step).expect("the step is a max pooling");
                 let reads = [self.region(input), self.region(step.stage.output), dy];
                 let ([x, y, dy], [dx]) = self.arena.view(reads, [self.gradient_region(input)]);
-                self.compute.max_pool_backward(&shape, batch, x, y, dy, dx, adds);
+                self.compute.max_pool_backward(&shape, batch, x, y, dy, dx, adds, step.passes_relu);
             }
             Kind::AveragePool if write.is_some() => {
                 let shape = self.average_pool_shape(step);
@@ -129,6 +129,10 @@ impl CpuProgram {
                     let sums = step.micro_batches.then_some(WinogradSums { sums: &mut packed.gradient, accumulate });
                     compute.winograd_weight_gradient(&shape, batch, x, dy, sums, target);
                 }
+                WeightShape::Convolution(shape, Algorithm::Bf16) => {
+                    compute.conv_weight_gradient_bf16(&shape, batch, x, dy, &mut packed.gradient, accumulate);
+                    compute.unpack_weight_gradient(&shape, &packed.gradient, target);
+                }
                 WeightShape::Convolution(shape, Algorithm::Direct) => {
                     compute.conv_weight_gradient(&shape, batch, x, dy, &mut packed.gradient, accumulate);
                     compute.unpack_weight_gradient(&shape, &packed.gradient, target);
@@ -158,6 +162,10 @@ impl CpuProgram {
                         WinogradWeights::Packed(packed.transposed())
                     };
                     compute.winograd_data_gradient(&shape, batch, dy, weights, activation, dx, adds);
+                }
+                WeightShape::Convolution(shape, Algorithm::Bf16) => {
+                    let weights = packed.transposed();
+                    compute.conv_data_gradient_bf16(&shape, batch, dy, weights, activation, dx, adds);
                 }
                 WeightShape::Convolution(shape, Algorithm::Direct) => {
                     compute.conv_data_gradient(&shape, batch, dy, packed.transposed(), activation, dx, adds);

@@ -47,6 +47,9 @@ impl CpuProgram {
                 };
                 match algorithm {
                     Algorithm::Direct => compute.conv_forward(&shape, batch, x, packed.weights(), &finish, y),
+                    Algorithm::Bf16 => {
+                        compute.conv_forward_bf16(&shape, batch, x, packed.weights(), &finish, y);
+                    }
                     Algorithm::Winograd => {
                         let weights = if step.plain_weights {
                             WinogradWeights::Plain(store.tensor(set, step.tensors.weight))
@@ -127,7 +130,8 @@ impl CpuProgram {
         let keep = 1.0 / (1.0 - probability);
         // A 32-bit draw below this is a zero.
         let threshold = (f64::from(probability) * 2f64.powi(32)) as u64;
-        let mut planar = vec![0.0; shape.elements()];
+        let planar = &mut self.mask_row;
+        planar.resize(shape.elements(), 0.0);
         let per_image = region.len / self.batch;
         let mask = self.arena.write(region);
         for (image, &row) in draws.rows.iter().enumerate() {
@@ -136,7 +140,7 @@ impl CpuProgram {
                 *value = if u64::from(generator.next_u32()) < threshold { 0.0 } else { keep };
             }
             let target = &mut mask[image * per_image..(image + 1) * per_image];
-            self.compute.planar_to_blocked(shape.channels, 1, shape.positions(), &planar, target);
+            self.compute.planar_to_blocked(shape.channels, 1, shape.positions(), planar, target);
         }
     }
 }

@@ -60,6 +60,12 @@ impl Packed {
                         compute.winograd_pack_transposed(&shape, source, &mut self.transposed);
                     }
                 }
+                WeightShape::Convolution(shape, Algorithm::Bf16) => {
+                    compute.pack_weights_bf16(&shape, source, &mut self.weights);
+                    if !self.transposed.is_empty() {
+                        compute.pack_weights_transposed_bf16(&shape, source, &mut self.transposed);
+                    }
+                }
                 WeightShape::Convolution(shape, Algorithm::Direct) => {
                     compute.pack_weights(&shape, source, &mut self.weights);
                     if !self.transposed.is_empty() {

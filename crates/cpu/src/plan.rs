@@ -234,7 +234,7 @@ impl Step {
     pub(crate) fn packed_lens(&self) -> [usize; 3] {
         let Some(weights) = self.weights else { return [0; 3] };
         let (packed, transposed, gradient) = match weights {
-            WeightShape::Convolution(s, Algorithm::Direct) => {
+            WeightShape::Convolution(s, Algorithm::Direct | Algorithm::Bf16) => {
                 (s.packed_len(), s.packed_transposed_len(), s.packed_gradient_len())
             }
             WeightShape::Convolution(s, Algorithm::Winograd) => {
@@ -363,7 +363,7 @@ fn step(request: &CompileRequest<'_>, isa: Isa, stage: &Stage, input_layout: Lay
                         Layout::Blocked => InputLayout::Blocked,
                     },
                 };
-                let algorithm = Algorithm::of(&shape, isa, request.exact);
+                let algorithm = Algorithm::of(&shape, isa, request.arithmetic);
                 weights = Some(WeightShape::Convolution(shape, algorithm));
             }
             Op::Linear { out_features } => {
@@ -449,8 +449,8 @@ fn decide_gradient_writes(steps: &mut [Step], reach: &Reach) {
     }
 }
 
-/// Lets a convolution that is the last to write the gradient for a ReLU's output take it through the ReLU at once. A
-/// gradient that the caller wants to see as it was before stays as it is.
+/// Lets a convolution that is the last to write the gradient for a ReLU's output, or a max pooling that is the only one, take
+/// it through the ReLU at once. A gradient that the caller wants to see as it was before stays as it is.
 fn decide_relu_passes(steps: &mut [Step], request: &CompileRequest<'_>, storage: &[ValueId]) {
     let tapped = |id: ValueId| request.gradient_taps.iter().any(|tap| storage[tap.index()] == id);
     for maker in 0..steps.len() {
@@ -462,8 +462,12 @@ fn decide_relu_passes(steps: &mut [Step], request: &CompileRequest<'_>, storage:
         // Backward runs from the last stage to the first: the first reader writes last.
         let last_writer = steps.iter().position(|step| step.backward && step.stage.inputs.contains(&value));
         let Some(writer) = last_writer.map(|index| &mut steps[index]) else { continue };
-        let is_convolution = matches!(writer.stage.kind, Kind::Convolution { .. });
-        if is_convolution && writer.stage.inputs[0] == value && writer.stage.inputs[1..].iter().all(|i| *i != value) {
+        let able = match writer.stage.kind {
+            Kind::Convolution { .. } => true,
+            Kind::MaxPool { .. } => writer.input_gradients[0] == Some(GradientWrite::Set),
+            _ => false,
+        };
+        if able && writer.stage.inputs[0] == value && writer.stage.inputs[1..].iter().all(|i| *i != value) {
             writer.passes_relu = true;
             steps[maker].relu_passed = true;
         }

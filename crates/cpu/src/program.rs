@@ -20,6 +20,8 @@ pub(crate) struct CpuProgram {
     pub(crate) packed: Vec<Option<Packed>>,
     pub(crate) batch_norms: Vec<Option<BatchNorm>>,
     pub(crate) times: Vec<StepTimes>,
+    /// One image's mask of a dropout, before it is laid out.
+    pub(crate) mask_row: Vec<f32>,
     /// Images in the last forward pass.
     pub(crate) batch: usize,
 }
@@ -37,7 +39,17 @@ impl CpuProgram {
         let batch_norms = plan.steps.iter().map(|step| BatchNorm::new(network, step)).collect();
         let arena = Arena::new(plan.arena_len);
         let times = vec![StepTimes::default(); plan.steps.len()];
-        CpuProgram { compute, network: network.clone(), plan, arena, packed, batch_norms, times, batch: 0 }
+        CpuProgram {
+            compute,
+            network: network.clone(),
+            plan,
+            arena,
+            packed,
+            batch_norms,
+            times,
+            mask_row: Vec::new(),
+            batch: 0,
+        }
     }
 
     /// The part of a value's region that the present batch uses.
@@ -119,7 +131,8 @@ impl Program for CpuProgram {
         }
         self.check_batch_norms(batch)?;
         self.batch = batch;
-        for (id, entry) in self.plan.entries.clone().into_iter().zip(entries) {
+        for (index, entry) in entries.iter().enumerate() {
+            let id = self.plan.entries[index];
             let shape = self.network.value(id).shape;
             let region = self.region(id);
             match self.plan.place(id).layout {
@@ -191,8 +204,8 @@ impl Program for CpuProgram {
                 self.times[index].backward_s = begun.elapsed().as_secs_f64();
             }
         }
-        for entry in self.plan.entries.clone() {
-            self.keep_gradient_taps(entry);
+        for index in 0..self.plan.entries.len() {
+            self.keep_gradient_taps(self.plan.entries[index]);
         }
         Ok(())
     }

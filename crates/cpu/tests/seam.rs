@@ -111,7 +111,7 @@ fn two_programs_work_on_one_store() {
     let logits = run(&mut *training, &mut store, &network, &images(4), 4);
     let mut gradients = Gradients::new(&network, &plan);
     let mut slope = vec![0.0; logits.len()];
-    CrossEntropy::default().losses(&logits, &[0, 1, 2, 0], 4.0, &mut slope);
+    CrossEntropy::default().losses(&logits, &[0, 1, 2, 0], 4.0, &mut slope, &mut Vec::new());
     training.backward(&store, LIVE, &slope, &mut gradients, false).unwrap();
     for tensor in plan.trainable_tensors() {
         let gradient = gradients.tensor(tensor).unwrap();
@@ -199,7 +199,7 @@ fn micro_batches_give_the_gradients_of_the_batch_to_the_bit() {
                 let mut logits = Vec::new();
                 program.read(network.output(), &mut logits).unwrap();
                 let mut slope = vec![0.0; logits.len()];
-                CrossEntropy::default().losses(&logits, &labels[start..end], 5.0, &mut slope);
+                CrossEntropy::default().losses(&logits, &labels[start..end], 5.0, &mut slope, &mut Vec::new());
                 program.backward(&store, LIVE, &slope, &mut gradients, start > 0).unwrap();
             }
             gradients.flat().to_vec()
@@ -244,7 +244,9 @@ fn every_trained_parameter_gets_a_gradient_and_training_lowers_the_loss() {
             let logits = run(&mut *program, &mut store, &network, &images(4), 4);
             assert!(logits.iter().all(|z| z.is_finite()), "{name}");
             let mut slope = vec![0.0; logits.len()];
-            let loss: f64 = CrossEntropy::default().losses(&logits, &labels, 4.0, &mut slope).iter().sum();
+            let mut of_images = Vec::new();
+            CrossEntropy::default().losses(&logits, &labels, 4.0, &mut slope, &mut of_images);
+            let loss: f64 = of_images.iter().sum();
             losses.push(loss / 4.0);
             program.backward(&store, LIVE, &slope, &mut gradients, false).unwrap();
             let norm = gradients.flat().iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();

@@ -4,4 +4,4 @@ mod model;
 mod predict;
 
 pub use model::{METADATA_KEY, Model, ModelDescription, ModelError, Preprocessing, start_weights, write_model};
-pub use predict::{FilePrediction, InferError, Predictor, RowLogits};
+pub use predict::{FilePrediction, InferError, Predictor, RowLogits, arithmetic};

@@ -3,8 +3,10 @@
 use roentgen_data::{Augment, Batch, DataError, Limits, Loader, LoaderRequest, Manifest, Transform, decode};
 use roentgen_nn::loss::{cross_entropy, softmax};
 use roentgen_nn::{
-    CompileRequest, Draws, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore, Program,
+    Arithmetic, CompileRequest, Draws, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore,
+    Precision, Program,
 };
+use roentgen_run::config;
 use roentgen_run::predictions::{Prediction, largest};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +63,15 @@ pub struct FilePrediction {
     pub predicted: usize,
 }
 
+/// What an engine is asked for where a configuration says `precision` and `exact`.
+pub fn arithmetic(precision: config::Precision, exact: bool) -> Arithmetic {
+    let precision = match precision {
+        config::Precision::F32 => Precision::F32,
+        config::Precision::Bf16 => Precision::Bf16,
+    };
+    Arithmetic { precision, exact }
+}
+
 /// A compiled network in evaluation mode.
 pub struct Predictor {
     program: Box<dyn Program>,
@@ -80,12 +91,14 @@ impl Predictor {
     pub fn new(
         engine: &dyn Engine,
         network: &Network,
+        arithmetic: Arithmetic,
         memory_limit_bytes: Option<usize>,
     ) -> Result<Predictor, EngineError> {
         let plan = FreezePlan::frozen(network);
         let mut batch = BATCH;
         let program = loop {
             let mut request = CompileRequest::whole(network, &plan, Mode::Evaluate, batch);
+            request.arithmetic = arithmetic;
             request.memory_limit_bytes = memory_limit_bytes;
             match engine.compile(&request) {
                 Err(EngineError::Memory { .. }) if batch > 1 => batch /= 2,

@@ -15,7 +15,9 @@ use crate::{AlignedBuffer, Isa};
 #[non_exhaustive]
 pub enum ComputeError {
     /// `ROENTGEN_ISA` names an instruction set that no kernel is compiled for.
-    #[error("unknown instruction set `{0}` in ROENTGEN_ISA: expected scalar, avx2 or avx512, or the variable unset")]
+    #[error(
+        "unknown instruction set `{0}` in ROENTGEN_ISA: expected scalar, avx2, avx512 or avx512bf16, or the variable unset"
+    )]
     UnknownIsa(String),
     /// The processor lacks the instruction set asked for.
     #[error(

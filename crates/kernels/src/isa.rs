@@ -2,7 +2,7 @@
 
 use crate::ComputeError;
 
-/// Environment variable that forces an instruction set: `scalar`, `avx2` or `avx512`.
+/// Environment variable that forces an instruction set: `scalar`, `avx2`, `avx512` or `avx512bf16`.
 pub const ISA_VARIABLE: &str = "ROENTGEN_ISA";
 
 /// An instruction set for which every kernel is compiled.
@@ -16,11 +16,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512F: a vector of 16 lanes is one register.
     Avx512,
+    /// [`Isa::Avx512`] with BW and BF16: the same bits in f32, and products of bf16 pairs.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// Every instruction set, slowest first, whether or not this processor has it.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
     /// The fastest instruction set that this processor has.
     pub fn detect() -> Isa {
@@ -36,8 +38,14 @@ impl Isa {
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512bf16")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => false,
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => false,
         }
     }
 
@@ -68,12 +76,13 @@ impl Isa {
         if self.is_available() { Ok(self) } else { Err(ComputeError::IsaUnavailable(self.name())) }
     }
 
-    /// The name that [`ISA_VARIABLE`] takes: `scalar`, `avx2` or `avx512`.
+    /// The name that [`ISA_VARIABLE`] takes: `scalar`, `avx2`, `avx512` or `avx512bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
         }
     }
 }

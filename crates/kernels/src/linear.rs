@@ -5,7 +5,7 @@
 
 use crate::convolution::correlate::{Correlation, Finish, Start, TargetStrides};
 use crate::convolution::weight_gradient::WeightGradient;
-use crate::convolution::window::Window;
+use crate::convolution::window::{Panels, Window};
 use crate::{Compute, ConvShape, InputLayout, LANES, blocks, padded};
 
 /// A fully connected layer, as PyTorch's `Linear`: weights `[out_features, in_features]`.
@@ -164,7 +164,7 @@ impl Compute {
             self.rows_to_map(batch, dy, output_gradient);
             let output_blocks = blocks(shape.out_features);
             let gradient = WeightGradient {
-                window: Window::forward(&shape.convolution(batch)),
+                window: Window::forward(&shape.convolution(batch), Panels::Values),
                 images: 1,
                 source,
                 source_blocks: blocks(shape.in_features),
@@ -197,7 +197,7 @@ impl Compute {
             let map = scratch.buffer.prefix(source.len());
             self.rows_to_map(batch, source, map);
             let correlation = Correlation {
-                window: Window::forward(&shape.convolution(batch)),
+                window: Window::forward(&shape.convolution(batch), Panels::Values),
                 images: 1,
                 source: map,
                 source_blocks: blocks(from),

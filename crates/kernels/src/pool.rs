@@ -128,6 +128,9 @@ impl Compute {
     /// first maximum in scan order, as in PyTorch, which is found again by comparing. `dx` is overwritten, or added to
     /// where `accumulate` is set. The `dy` of a window whose maximum is NaN goes nowhere.
     ///
+    /// Where `passes_relu` is set, `x` is the output of a ReLU, and what is found is the gradient for the ReLU's input; what
+    /// is added to must have passed the ReLU already.
+    ///
     /// # Panics
     /// Where a slice has another length than its shape, or the shape is impossible.
     pub fn max_pool_backward(
@@ -139,6 +142,7 @@ impl Compute {
         dy: &[f32],
         dx: &mut [f32],
         accumulate: bool,
+        passes_relu: bool,
     ) {
         let (in_len, out_len) = (shape.in_positions() * LANES, shape.out_positions() * LANES);
         check_len("x", x.len(), blocked_len(shape.channels, batch, shape.in_positions()));
@@ -146,12 +150,12 @@ impl Compute {
         check_len("dy", dy.len(), y.len());
         check_len("dx", dx.len(), x.len());
         self.parallel_chunks(dx, in_len.max(1), |first, part, _| {
-            if !accumulate {
-                part.fill(0.0);
-            }
             for (i, dx) in part.chunks_exact_mut(in_len).enumerate() {
+                if !accumulate {
+                    dx.fill(0.0);
+                }
                 let (x, out) = (&x[(first + i) * in_len..][..in_len], (first + i) * out_len..(first + i + 1) * out_len);
-                max_pool_backward(self.isa(), shape, x, &y[out.clone()], &dy[out], dx);
+                max_pool_backward(self.isa(), shape, x, &y[out.clone()], &dy[out], dx, passes_relu);
             }
         });
     }
@@ -190,10 +194,10 @@ impl Compute {
         check_len("dy", dy.len(), blocked_len(shape.channels, batch, shape.out_positions()));
         check_len("dx", dx.len(), blocked_len(shape.channels, batch, shape.in_positions()));
         self.parallel_chunks(dx, in_len, |first, part, _| {
-            if !accumulate {
-                part.fill(0.0);
-            }
             for (i, dx) in part.chunks_exact_mut(in_len).enumerate() {
+                if !accumulate {
+                    dx.fill(0.0);
+                }
                 average_pool_backward(self.isa(), shape, &dy[(first + i) * out_len..][..out_len], dx);
             }
         });
@@ -225,7 +229,14 @@ unsafe fn max_pool_kernel<V: Vector>(shape: &PoolShape, x: &[f32], y: &mut [f32]
 }
 
 #[inline(always)]
-unsafe fn max_pool_backward_kernel<V: Vector>(shape: &PoolShape, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+unsafe fn max_pool_backward_kernel<V: Vector>(
+    shape: &PoolShape,
+    x: &[f32],
+    y: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    passes_relu: bool,
+) {
     let (x, y, dy, dx) = (lanes(x), lanes(y), lanes(dy), lanes_mut(dx));
     // SAFETY: the wrapper checked the instruction set.
     let zero = unsafe { V::zero() };
@@ -237,6 +248,10 @@ unsafe fn max_pool_backward_kernel<V: Vector>(shape: &PoolShape, x: &[f32], y: &
             // SAFETY: as above.
             let (largest, mut gradient): (V, V) =
                 unsafe { (load(&y[i * out_width + j]), load(&dy[i * out_width + j])) };
+            if passes_relu {
+                // The gradient goes to a value that equals the largest one.
+                gradient = largest.where_greater(zero, gradient, zero);
+            }
             for row in rows.clone() {
                 let at = row * shape.in_width;
                 for (x, dx) in x[at..][columns.clone()].iter().zip(&mut dx[at..][columns.clone()]) {
@@ -296,7 +311,9 @@ unsafe fn average_pool_backward_kernel<V: Vector>(shape: &AveragePoolShape, dy: 
 
 dispatch! { fn max_pool(shape: &PoolShape, x: &[f32], y: &mut [f32]) = max_pool_kernel }
 dispatch! {
-    fn max_pool_backward(shape: &PoolShape, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) = max_pool_backward_kernel
+    fn max_pool_backward(
+        shape: &PoolShape, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32], passes_relu: bool,
+    ) = max_pool_backward_kernel
 }
 dispatch! { fn average_pool(shape: &AveragePoolShape, x: &[f32], y: &mut [f32]) = average_pool_kernel }
 dispatch! {

@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bf16;
 mod register;
 mod scalar;
 
@@ -16,6 +17,9 @@ mod scalar;
 pub(crate) use avx2::Avx2Vector;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512Vector;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bf16::{Avx512Bf16, pair_channels, pair_runs};
+pub(crate) use bf16::{Product, Single, pair, rounded};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use register::Avx2Register;
 pub(crate) use register::Register;
@@ -126,7 +130,7 @@ macro_rules! dispatch {
         match $isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the processor has the set (asserted above); the caller vouches for the kernel's own conditions.
-            $crate::Isa::Avx512 => unsafe { avx512($($argument),*) },
+            $crate::Isa::Avx512 | $crate::Isa::Avx512Bf16 => unsafe { avx512($($argument),*) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             $crate::Isa::Avx2 => unsafe { avx2($($argument),*) },
@@ -143,7 +147,7 @@ macro_rules! with_vector {
     ($isa:expr, $vector:ident => $expression:expr) => {
         match $isa {
             #[cfg(target_arch = "x86_64")]
-            $crate::Isa::Avx512 => {
+            $crate::Isa::Avx512 | $crate::Isa::Avx512Bf16 => {
                 type $vector = $crate::vector::Avx512Vector;
                 $expression
             }

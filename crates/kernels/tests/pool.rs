@@ -46,7 +46,7 @@ fn check_max_pool(images: Images, window: Window, x: &[f64]) {
             let gradients = on_every_machine(|compute| {
                 let mut dx = if accumulate { blocked(images, &before) } else { unwritten(blocked_x.len()) };
                 let (shape, dy) = (pool_shape(images, window), blocked(out, &dy));
-                compute.max_pool_backward(&shape, images.batch, &blocked_x, &y, &dy, &mut dx, accumulate);
+                compute.max_pool_backward(&shape, images.batch, &blocked_x, &y, &dy, &mut dx, accumulate, false);
                 dx
             });
             let mut expected = max_pool_backward(images, window, x, &dy);
@@ -80,6 +80,27 @@ fn the_first_of_equal_maxima_takes_the_gradient() {
         check_max_pool(images, window, &x);
         check_max_pool(images, window, &vec![0.0; images.len()]);
         check_max_pool(images, window, &vec![f64::NEG_INFINITY; images.len()]);
+    }
+}
+
+#[test]
+fn the_gradient_passes_a_relu_as_in_a_pass_of_its_own() {
+    let images = Images::new(2, 20, 7, 6);
+    for window in windows() {
+        let x: Vec<f64> = noise(3, images.len()).iter().map(|v| v.max(0.0)).collect();
+        let (x, shape) = (blocked(images, &x), pool_shape(images, window));
+        let out = images.with(images.channels, window.out(images));
+        let dy = blocked(out, &noise(4, out.len()));
+        on_every_machine(|compute| {
+            let y = max_pool_forward(compute, images, window, &x);
+            let mut expected = unwritten(x.len());
+            compute.max_pool_backward(&shape, images.batch, &x, &y, &dy, &mut expected, false, false);
+            compute.relu_backward(&x, &mut expected);
+            let mut found = unwritten(x.len());
+            compute.max_pool_backward(&shape, images.batch, &x, &y, &dy, &mut found, false, true);
+            machines::assert_same_bits("through a ReLU", &found, &expected);
+            found
+        });
     }
 }
 
@@ -160,7 +181,7 @@ fn an_image_has_the_same_bits_at_any_place_in_a_batch() {
         let mut averaged = unwritten(x.len() / images.positions() * 6);
         compute.average_pool_forward(&average, images.batch, &x, &mut averaged);
         let (mut from_max, mut from_average) = (unwritten(x.len()), unwritten(x.len()));
-        compute.max_pool_backward(&pool_shape(images, window), images.batch, &x, &y, &y, &mut from_max, false);
+        compute.max_pool_backward(&pool_shape(images, window), images.batch, &x, &y, &y, &mut from_max, false, false);
         compute.average_pool_backward(&average, images.batch, &averaged, &mut from_average, false);
         // Image by image, so that a batch's result is made of its images' results.
         let image = |values: &[f32], n: usize| values.chunks(values.len() / images.batch).nth(n).unwrap().to_vec();

@@ -17,11 +17,24 @@ pub enum Mode {
     Evaluate,
 }
 
-/// Number format of activations and products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Number format of products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE 754 binary32.
+    #[default]
     F32,
+    /// Mixed precision: products of bf16 (the upper half of binary32, rounded to nearest even) where that is faster than
+    /// the algorithms of binary32, with sums, statistics, loss, weights and optimizer in binary32.
+    Bf16,
+}
+
+/// How products are computed: what of it the user decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// Number format.
+    pub precision: Precision,
+    /// Whether convolutions are computed directly, without Winograd's algorithm.
+    pub exact: bool,
 }
 
 /// What to compile.
@@ -43,12 +56,10 @@ pub struct CompileRequest<'a> {
     pub gradient_taps: Vec<ValueId>,
     /// The largest batch that the program will run.
     pub largest_batch: usize,
-    /// Number format.
-    pub precision: Precision,
+    /// How products are computed.
+    pub arithmetic: Arithmetic,
     /// The most memory that the program may take for activations, gradients and packed weights, in bytes.
     pub memory_limit_bytes: Option<usize>,
-    /// Whether convolutions are computed directly, without Winograd's algorithm.
-    pub exact: bool,
     /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to give
     /// the same bits as one large batch.
     pub micro_batches: bool,
@@ -66,9 +77,8 @@ impl<'a> CompileRequest<'a> {
             taps: Vec::new(),
             gradient_taps: Vec::new(),
             largest_batch,
-            precision: Precision::F32,
+            arithmetic: Arithmetic::default(),
             memory_limit_bytes: None,
-            exact: false,
             micro_batches: false,
         }
     }

@@ -15,7 +15,7 @@ pub mod optimizer;
 mod store;
 pub mod weights;
 
-pub use engine::{CompileRequest, Draws, Engine, EngineError, Mode, Precision, Program};
+pub use engine::{Arithmetic, CompileRequest, Draws, Engine, EngineError, Mode, Precision, Program};
 pub use freeze::{BatchNormMode, FreezeError, FreezePlan, FrozenBatchNorm};
 pub use initialise::initialise;
 pub use inspection::{BufferContent, MemoryPlan, PlannedBuffer, StageReport};

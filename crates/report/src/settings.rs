@@ -77,7 +77,12 @@ pub(crate) fn settings(config: &Config, environment: Option<&Environment>) -> Ve
             "Precision",
             match engine.precision {
                 Precision::F32 => "f32",
+                Precision::Bf16 => "bf16 and f32",
             },
+        ),
+        row(
+            "Convolutions",
+            if engine.exact { "computed directly" } else { "by Winograd's algorithm where it is faster" },
         ),
     ]);
     rows

@@ -25,7 +25,7 @@ pub struct Config {
     /// How it is trained.
     #[serde(default)]
     pub training: TrainingSettings,
-    /// How it is computed: nothing here changes a result, but for `precision`.
+    /// How it is computed: nothing here changes a result, but for `precision` and `exact`.
     #[serde(default)]
     pub engine: EngineSettings,
 }
@@ -234,8 +234,10 @@ pub enum Select {
 pub struct EngineSettings {
     /// The device; `cpu`.
     pub device: Device,
-    /// Number format of the activations.
+    /// Number format of the products.
     pub precision: Precision,
+    /// Whether convolutions are computed directly, without Winograd's algorithm.
+    pub exact: bool,
     /// Threads of the engine; all cores where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -246,7 +248,13 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        EngineSettings { device: Device::Cpu, precision: Precision::F32, threads: None, memory_limit_mib: None }
+        EngineSettings {
+            device: Device::Cpu,
+            precision: Precision::F32,
+            exact: false,
+            threads: None,
+            memory_limit_mib: None,
+        }
     }
 }
 
@@ -258,12 +266,14 @@ pub enum Device {
     Cpu,
 }
 
-/// Number format of the activations.
+/// Number format of the products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// IEEE 754 binary32.
     F32,
+    /// Mixed: bf16 where that is faster, with sums, statistics, loss, weights and optimizer in binary32.
+    Bf16,
 }
 
 impl Config {

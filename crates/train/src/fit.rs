@@ -57,11 +57,23 @@ struct Training<'a> {
     optimizer: Optimizer,
     predictor: Option<Predictor>,
     position: Checkpoint,
+    buffers: Buffers,
     /// Steps that are not in `steps.csv` yet.
     unwritten: Vec<StepRecord>,
     /// Epochs and steps that the last checkpoint counts, where there is one.
     saved: Option<(usize, u64)>,
     last_save: Instant,
+}
+
+/// What a step works in, kept from step to step.
+#[derive(Default)]
+struct Buffers {
+    /// `[N, K]`.
+    logits: Vec<f32>,
+    /// The gradient of the loss for the logits.
+    slope: Vec<f32>,
+    /// One an image.
+    losses: Vec<f64>,
 }
 
 impl<'a> Training<'a> {
@@ -70,13 +82,13 @@ impl<'a> Training<'a> {
         let limit = setup.memory_limit_bytes;
         let micro_batch = micro_batch::of(setup, engine)?;
         let batch_size = config.training.batch_size.min(setup.train_rows.len());
-        let program = engine.compile(&micro_batch::request(network, plan, batch_size, micro_batch))?;
+        let program = engine.compile(&micro_batch::request(setup, batch_size, micro_batch))?;
         let decay = config.training.weight_decay;
         let settings = ParameterSettings { learning_rate_factor: 1.0, weight_decay: decay };
         let mut optimizer = Optimizer::new(network, plan, setup.rule, |_| settings);
         let predictor = match setup.validation_rows.is_empty() {
             true => None,
-            false => Some(Predictor::new(engine, network, limit)?),
+            false => Some(Predictor::new(engine, network, setup.arithmetic(), limit)?),
         };
         let mut saved = None;
         let position = if setup.run.last_checkpoint_file().is_file() {
@@ -99,6 +111,7 @@ impl<'a> Training<'a> {
             optimizer,
             predictor,
             position: Checkpoint { instruction_set: engine.description(), ..position },
+            buffers: Buffers::default(),
             unwritten: Vec::new(),
             saved,
             last_save: Instant::now(),
@@ -237,7 +250,6 @@ impl<'a> Training<'a> {
         let per_image = batch.images.len() / batch.labels.len();
         let mut sum = 0.0;
         let mut correct = 0;
-        let mut logits = Vec::new();
         let starts = (0..batch.labels.len()).step_by(self.micro_batch);
         for start in starts {
             let end = (start + self.micro_batch).min(batch.labels.len());
@@ -246,9 +258,10 @@ impl<'a> Training<'a> {
             let images = &batch.images[start * per_image..end * per_image];
             let draws = Draws { seed: setup.config.training.seed, epoch: epoch as u64, rows };
             self.program.forward(store, ParameterSet::Live, &[images], rows.len(), draws)?;
-            self.program.read(self.output, &mut logits)?;
-            let mut gradient = vec![0.0; logits.len()];
-            let losses = setup.loss.losses(&logits, labels, total_weight, &mut gradient);
+            let Buffers { logits, slope, losses } = &mut self.buffers;
+            self.program.read(self.output, logits)?;
+            slope.resize(logits.len(), 0.0);
+            setup.loss.losses(logits, labels, total_weight, slope, losses);
             // One by one: how the batch is cut must not show in the sum.
             losses.iter().for_each(|loss| sum += loss);
             let by_image = logits.chunks_exact(logits.len() / labels.len());
@@ -257,7 +270,8 @@ impl<'a> Training<'a> {
                 return Err(self.not_finite("the loss of", self.position.step + 1, sum / total_weight));
             }
             let continues = start > 0;
-            self.program.backward(store, ParameterSet::Live, &gradient, &mut self.gradients, continues)?;
+            let slope = &self.buffers.slope;
+            self.program.backward(store, ParameterSet::Live, slope, &mut self.gradients, continues)?;
         }
         self.optimizer.step(store, &self.gradients, setup.config.training.learning_rate);
         let loss = sum / total_weight;

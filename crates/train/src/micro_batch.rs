@@ -1,7 +1,7 @@
 //! How many images go through the network at once, under a memory bound.
 
 use crate::Setup;
-use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, FreezePlan, Mode, Network};
+use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, Mode};
 
 /// How many images of a batch a run takes at once: all of them, or fewer to keep its memory limit.
 ///
@@ -19,13 +19,17 @@ pub fn of(setup: &Setup, engine: &dyn Engine) -> Result<usize, EngineError> {
     if let Some(id) = single {
         return Err(EngineError::OneValuePerChannel { name: setup.network.value(id).name.clone() });
     }
-    size(engine, &setup.network, &setup.plan, batch_size, setup.memory_limit_bytes)
+    size(setup, engine, batch_size)
 }
 
 /// The training program that takes `images` images at once. Where that is not the whole batch, its backward passes continue
 /// one another.
-pub fn request<'a>(network: &'a Network, plan: &'a FreezePlan, batch_size: usize, images: usize) -> CompileRequest<'a> {
-    CompileRequest { micro_batches: images < batch_size, ..CompileRequest::whole(network, plan, Mode::Train, images) }
+pub fn request(setup: &Setup, batch_size: usize, images: usize) -> CompileRequest<'_> {
+    CompileRequest {
+        arithmetic: setup.arithmetic(),
+        micro_batches: images < batch_size,
+        ..CompileRequest::whole(&setup.network, &setup.plan, Mode::Train, images)
+    }
 }
 
 /// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut where
@@ -33,15 +37,10 @@ pub fn request<'a>(network: &'a Network, plan: &'a FreezePlan, batch_size: usize
 ///
 /// # Errors
 /// Where even one image, or a batch that may not be cut, needs more: the error names the memory needed.
-fn size(
-    engine: &dyn Engine,
-    network: &Network,
-    plan: &FreezePlan,
-    batch_size: usize,
-    limit_bytes: Option<usize>,
-) -> Result<usize, EngineError> {
-    let needed = |images| engine.memory_bytes(&request(network, plan, batch_size, images));
-    let Some(limit) = limit_bytes else { return Ok(batch_size) };
+fn size(setup: &Setup, engine: &dyn Engine, batch_size: usize) -> Result<usize, EngineError> {
+    let (network, plan) = (&setup.network, &setup.plan);
+    let needed = |images| engine.memory_bytes(&request(setup, batch_size, images));
+    let Some(limit) = setup.memory_limit_bytes else { return Ok(batch_size) };
     if needed(batch_size)? <= limit {
         return Ok(batch_size);
     }

@@ -5,7 +5,7 @@ use roentgen_data::{Augment, Manifest, Split, Transform};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
 use roentgen_nn::loss::CrossEntropy;
 use roentgen_nn::optimizer::Rule;
-use roentgen_nn::{FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture};
+use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture};
 use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights};
 use roentgen_run::{FORMAT_VERSION, RunDirectory};
 use std::path::Path;
@@ -104,6 +104,11 @@ impl Setup {
             memory_limit_bytes,
             run,
         })
+    }
+
+    /// How products are computed.
+    pub fn arithmetic(&self) -> Arithmetic {
+        roentgen_infer::arithmetic(self.config.engine.precision, self.config.engine.exact)
     }
 
     /// The transform of training images.

@@ -6,6 +6,7 @@
 mod answers;
 mod bad_data;
 mod bad_settings;
+mod bench;
 mod broken_files;
 mod diverging;
 mod full_disk;

@@ -230,7 +230,7 @@ pub fn masks() -> insta::Settings {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.add_filter(r"\d+\.\d s, [\d.]+ images/s(, \d+ % of it waiting for images)?", "<time and rate>");
-    settings.add_filter(r"(avx512|avx2|scalar) on \d+ threads", "<instruction set> on <n> threads");
+    settings.add_filter(r"(avx512bf16|avx512|avx2|scalar) on \d+ threads", "<instruction set> on <n> threads");
     settings.add_filter(r"127\.0\.0\.1:\d+", "<server>");
     settings.add_filter(&format!("roentgen {}", env!("CARGO_PKG_VERSION").replace('.', r"\.")), "roentgen <version>");
     settings
@@ -255,5 +255,7 @@ pub fn assert_snapshot_without_loss(name: &str, answer: &Answer) {
 pub fn assert_snapshot_without_fractions(name: &str, answer: &Answer) {
     let mut settings = masks();
     settings.add_filter(r"-?\d+\.\d+(e-?\d+)?", "<number>");
+    // A probability that rounds to 1 has none in a CSV.
+    settings.add_filter(",1,", ",<number>,");
     settings.bind(|| insta::assert_snapshot!(name, answer.snapshot()));
 }

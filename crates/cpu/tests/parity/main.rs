@@ -76,7 +76,8 @@ fn loss_and_gradients(
     let loss = CrossEntropy::default();
     let total = loss.total_weight(labels);
     let mut logit_gradient = vec![0.0; logits.len()];
-    let losses = loss.losses(&logits, labels, total, &mut logit_gradient);
+    let mut losses = Vec::new();
+    loss.losses(&logits, labels, total, &mut logit_gradient, &mut losses);
     program.backward(store, ParameterSet::Live, &logit_gradient, gradients, false).expect("a training program");
     losses.iter().sum::<f64>() / total
 }
@@ -113,7 +114,7 @@ fn logits() {
         let network = network(&fixture.setting);
         let plan = FreezePlan::frozen(&network);
         let mut request = CompileRequest::whole(&network, &plan, Mode::Evaluate, fixture.setting.batch_size);
-        request.exact = exact;
+        request.arithmetic.exact = exact;
         let mut program = engine.compile(&request).expect("a network from image to logits");
         let mut store = generator::filled_store(&network);
         forward(program.as_mut(), &mut store, "images", &fixture.setting);
@@ -145,7 +146,7 @@ fn parameter_gradients() {
         let network = network(&fixture.setting);
         let plan = plan(&network, &fixture.unfreeze, &fixture.frozen_batch_norm);
         let mut request = CompileRequest::whole(&network, &plan, Mode::Train, fixture.setting.batch_size);
-        request.exact = exact;
+        request.arithmetic.exact = exact;
         let mut program = engine.compile(&request).expect("a network from image to logits");
         let mut store = generator::filled_store(&network);
         let mut gradients = Gradients::new(&network, &plan);
@@ -232,7 +233,7 @@ fn training_differences(engine: &CpuEngine, fixture: &Training, exact: bool, sla
     let network = network(&fixture.setting);
     let plan = plan(&network, &fixture.unfreeze, &fixture.frozen_batch_norm);
     let mut request = CompileRequest::whole(&network, &plan, Mode::Train, fixture.setting.batch_size);
-    request.exact = exact;
+    request.arithmetic.exact = exact;
     let mut program = engine.compile(&request).expect("a network from image to logits");
     let mut store = generator::filled_store(&network);
     let mut gradients = Gradients::new(&network, &plan);
@@ -286,7 +287,9 @@ fn cross_entropy() {
             let loss = CrossEntropy { class_weights: example.class_weights };
             let total = loss.total_weight(&example.labels);
             let mut gradient = vec![0.0; logits.len()];
-            let mean = loss.losses(&logits, &example.labels, total, &mut gradient).iter().sum::<f64>() / total;
+            let mut losses = Vec::new();
+            loss.losses(&logits, &example.labels, total, &mut gradient, &mut losses);
+            let mean = losses.iter().sum::<f64>() / total;
             // Nine digits are stored; the gradient is rounded to f32.
             let close = (mean - example.loss).abs() <= 1e-8 * example.loss.abs().max(0.01);
             assert!(close, "{name}, example {number}: loss {mean}, expected {}", example.loss);

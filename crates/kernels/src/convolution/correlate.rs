@@ -12,8 +12,10 @@ use super::weight_gradient::Strip;
 use super::window::{Tap, Window};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::Avx512Bf16;
 use crate::vector::with_vector;
-use crate::{Compute, LANES};
+use crate::{Compute, ConvFinish, Isa, LANES};
 
 /// Floats that the panels of a thread's units may take: half of a second-level cache of a megabyte.
 const PANEL_BUDGET: usize = 128 * 1024;
@@ -75,7 +77,13 @@ pub(crate) struct Finish<'a> {
     pub(crate) relu: bool,
 }
 
-impl Finish<'_> {
+impl<'a> Finish<'a> {
+    /// What a forward pass asks for, but for the bias.
+    pub(super) fn forward(finish: &ConvFinish<'a>) -> Finish<'a> {
+        let ConvFinish { normalise, residual, relu, .. } = *finish;
+        Finish { normalise, addend: residual, activation: None, relu }
+    }
+
     /// For a tile whose first block is `block` and whose first element lies at `offset`.
     fn touch(&self, block: usize, offset: usize) -> Touch {
         // The rows of the tile, which lie behind, decide whether anything is there at all.
@@ -158,6 +166,18 @@ impl Compute {
         with_vector!(self.isa(), V => self.correlate_with::<V>(correlation, target));
     }
 
+    /// As [`Compute::correlate`], for panels of channel pairs.
+    ///
+    /// # Panics
+    /// Where the instruction set has no products of pairs.
+    pub(super) fn correlate_pairs(&self, correlation: &Correlation, target: &mut [f32]) {
+        assert_eq!(self.isa(), Isa::Avx512Bf16, "products of bf16 pairs");
+        #[cfg(target_arch = "x86_64")]
+        self.correlate_with::<Avx512Bf16>(correlation, target);
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("no such instruction set: {:?}", (correlation.images, target.len()));
+    }
+
     fn correlate_with<V: TileVector>(&self, correlation: &Correlation, target: &mut [f32]) {
         let bands = Bands::new(correlation);
         let units = correlation.images * bands.count;
@@ -225,7 +245,7 @@ fn run<V: TileVector>(
     scratch: &mut Scratch,
 ) {
     let Correlation { window, source_blocks, strides, .. } = correlation;
-    let image_len = source_blocks * window.source_height * window.source_width * window.lanes;
+    let image_len = source_blocks * window.source_height * window.source_width * window.source_lanes;
     let direct = window.is_direct();
     let panel_len = window.panel_len(bands.rows);
     let unit_len = source_blocks * panel_len;

@@ -1,7 +1,7 @@
 //! The convolution, and its gradient for the input.
 
 use super::correlate::{Correlation, Finish, Start, TargetStrides};
-use super::window::Window;
+use super::window::{Panels, Window};
 use super::{ConvFinish, ConvShape};
 use crate::{Compute, blocks};
 
@@ -23,11 +23,8 @@ impl Compute {
         finish: &ConvFinish,
         y: &mut [f32],
     ) {
-        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
-        assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
-        assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
-        finish.check(shape, batch);
-        let (window, target_blocks) = (Window::forward(shape), blocks(shape.out_channels));
+        self.check_forward(shape, batch, x, packed, finish, y);
+        let (window, target_blocks) = (Window::forward(shape, Panels::Values), blocks(shape.out_channels));
         let correlation = Correlation {
             window,
             images: batch,
@@ -37,12 +34,7 @@ impl Compute {
             target_blocks,
             strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
             start: finish.bias.map_or(Start::Zero, Start::Bias),
-            finish: Finish {
-                normalise: finish.normalise,
-                addend: finish.residual,
-                activation: None,
-                relu: finish.relu,
-            },
+            finish: Finish::forward(finish),
         };
         self.correlate(&correlation, y);
     }
@@ -68,13 +60,8 @@ impl Compute {
         dx: &mut [f32],
         accumulate: bool,
     ) {
-        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
-        assert_eq!(packed_transposed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
-        assert_eq!(dx.len(), batch * shape.data_gradient_len(), "input gradient of {batch} x {shape:?}");
-        if let Some(activation) = activation {
-            assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
-        }
-        let (window, target_blocks) = (Window::gradient(shape), blocks(shape.in_channels));
+        self.check_data_gradient(shape, batch, dy, packed_transposed, activation, dx);
+        let (window, target_blocks) = (Window::gradient(shape, Panels::Values), blocks(shape.in_channels));
         let correlation = Correlation {
             window,
             images: batch,
@@ -87,5 +74,39 @@ impl Compute {
             finish: Finish { activation, ..Finish::default() },
         };
         self.correlate(&correlation, dx);
+    }
+
+    /// Panics where a length of a forward pass does not fit.
+    pub(super) fn check_forward(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        packed: &[f32],
+        finish: &ConvFinish,
+        y: &[f32],
+    ) {
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
+        assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
+        finish.check(shape, batch);
+    }
+
+    /// Panics where a length of a data gradient does not fit.
+    pub(super) fn check_data_gradient(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        dy: &[f32],
+        packed_transposed: &[f32],
+        activation: Option<&[f32]>,
+        dx: &[f32],
+    ) {
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(packed_transposed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
+        assert_eq!(dx.len(), batch * shape.data_gradient_len(), "input gradient of {batch} x {shape:?}");
+        if let Some(activation) = activation {
+            assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
+        }
     }
 }

@@ -6,8 +6,8 @@
 
 use super::tile::Row;
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2Vector, Avx512Vector};
-use crate::vector::{ScalarVector, Vector};
+use crate::vector::{Avx2Vector, Avx512Bf16, Avx512Vector};
+use crate::vector::{Product, ScalarVector, Single, Vector};
 
 /// What a tile of weight gradients is computed from.
 pub(super) struct GradientTile<'a> {
@@ -30,8 +30,8 @@ pub(super) struct GradientTile<'a> {
     pub(super) accumulate: bool,
 }
 
-/// A vector with the tiles that fill its registers.
-pub(super) trait GradientVector: Vector {
+/// Vectors and products with the tiles that fill their registers.
+pub(super) trait GradientVector {
     /// Input lanes of the largest tile: a divisor of 16.
     const LANES_AT_ONCE: usize;
     /// Output blocks of the largest tile.
@@ -47,7 +47,7 @@ pub(super) trait GradientVector: Vector {
 }
 
 #[inline(always)]
-unsafe fn compute<V: Vector, const LANE_COUNT: usize, const TILE_LANES: usize, const BLOCKS: usize>(
+unsafe fn compute<V: Vector, P: Product<V>, const LANE_COUNT: usize, const TILE_LANES: usize, const BLOCKS: usize>(
     tile: &GradientTile,
 ) {
     // SAFETY: the caller vouches for everything that the tile points at, and for the instruction set. The loops stay
@@ -73,7 +73,7 @@ unsafe fn compute<V: Vector, const LANE_COUNT: usize, const TILE_LANES: usize, c
                 for i in 0..TILE_LANES {
                     let value = V::splat(*source.add(i));
                     for b in 0..BLOCKS {
-                        sums[i][b] = value.mul_add(gradient[b], sums[i][b]);
+                        sums[i][b] = P::multiply_add(value, gradient[b], sums[i][b]);
                     }
                 }
             }
@@ -89,10 +89,10 @@ unsafe fn compute<V: Vector, const LANE_COUNT: usize, const TILE_LANES: usize, c
 /// Implements [`GradientVector`]: each listed tile becomes a function of its own, compiled for the instruction set.
 macro_rules! gradient_tiles {
     (
-        $vector:ident, features($($feature:literal)?), lanes at once $at_once:literal, blocks $blocks:literal,
+        $set:ident: $product:ident of $vector:ident, features($($feature:literal)?), lanes at once $at_once:literal, blocks $blocks:literal,
         $($lanes:literal lanes, $block:literal blocks: $($tile_lanes:literal)+;)+
     ) => {
-        impl GradientVector for $vector {
+        impl GradientVector for $set {
             const LANES_AT_ONCE: usize = $at_once;
             const BLOCKS: usize = $blocks;
 
@@ -100,7 +100,7 @@ macro_rules! gradient_tiles {
                 $(#[target_feature(enable = $feature)])?
                 unsafe fn compiled<const LANE_COUNT: usize, const TILE_LANES: usize, const BLOCKS: usize>(tile: &GradientTile) {
                     // SAFETY: compiled for the vector's instruction set; the caller vouches for the rest.
-                    unsafe { compute::<$vector, LANE_COUNT, TILE_LANES, BLOCKS>(tile) }
+                    unsafe { compute::<$vector, $product, LANE_COUNT, TILE_LANES, BLOCKS>(tile) }
                 }
                 match (lanes, tile_lanes, blocks) {
                     // SAFETY: the caller vouches for the instruction set and the memory.
@@ -114,7 +114,7 @@ macro_rules! gradient_tiles {
 
 #[cfg(target_arch = "x86_64")]
 gradient_tiles! {
-    Avx512Vector, features("avx512f"), lanes at once 8, blocks 2,
+    Avx512Vector: Single of Avx512Vector, features("avx512f"), lanes at once 8, blocks 2,
     16 lanes, 2 blocks: 8;
     16 lanes, 1 blocks: 8;
     1 lanes, 2 blocks: 1 2 3 4 5 6 7 8;
@@ -123,13 +123,20 @@ gradient_tiles! {
 
 #[cfg(target_arch = "x86_64")]
 gradient_tiles! {
-    Avx2Vector, features("avx2,fma"), lanes at once 4, blocks 1,
+    Avx512Bf16: Avx512Bf16 of Avx512Vector, features("avx512f,avx512bw,avx512bf16"), lanes at once 8, blocks 2,
+    16 lanes, 2 blocks: 8;
+    16 lanes, 1 blocks: 8;
+}
+
+#[cfg(target_arch = "x86_64")]
+gradient_tiles! {
+    Avx2Vector: Single of Avx2Vector, features("avx2,fma"), lanes at once 4, blocks 1,
     16 lanes, 1 blocks: 4;
     1 lanes, 1 blocks: 1 2 3 4;
 }
 
 gradient_tiles! {
-    ScalarVector, features(), lanes at once 2, blocks 1,
+    ScalarVector: Single of ScalarVector, features(), lanes at once 2, blocks 1,
     16 lanes, 1 blocks: 2;
     1 lanes, 1 blocks: 1 2;
 }

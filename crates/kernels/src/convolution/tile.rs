@@ -8,8 +8,8 @@
 
 use super::window::Tap;
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2Vector, Avx512Vector};
-use crate::vector::{ScalarVector, Vector};
+use crate::vector::{Avx2Vector, Avx512Bf16, Avx512Vector};
+use crate::vector::{Product, ScalarVector, Single, Vector};
 
 /// What an output starts from.
 #[derive(Clone, Copy)]
@@ -100,8 +100,8 @@ impl Touch {
     }
 }
 
-/// A vector with the tiles that fill its registers.
-pub(super) trait TileVector: Vector {
+/// Vectors and products with the tiles that fill their registers.
+pub(super) trait TileVector {
     /// Columns of the widest tile.
     const COLUMNS: usize;
     /// Output blocks of the highest one.
@@ -127,7 +127,14 @@ pub(super) fn rows_per_tile<V: TileVector>(columns: usize) -> usize {
 }
 
 #[inline(always)]
-unsafe fn compute<V: Vector, const LANE_COUNT: usize, const BLOCKS: usize, const ROWS: usize, const COLUMNS: usize>(
+unsafe fn compute<
+    V: Vector,
+    P: Product<V>,
+    const LANE_COUNT: usize,
+    const BLOCKS: usize,
+    const ROWS: usize,
+    const COLUMNS: usize,
+>(
     rows: &[Row],
     tile: &Tile,
 ) {
@@ -167,7 +174,7 @@ unsafe fn compute<V: Vector, const LANE_COUNT: usize, const BLOCKS: usize, const
                         for c in 0..COLUMNS {
                             let value = V::splat(*sources[r].add(c * LANE_COUNT + lane));
                             for b in 0..BLOCKS {
-                                sums[r][c][b] = value.mul_add(weight[b], sums[r][c][b]);
+                                sums[r][c][b] = P::multiply_add(value, weight[b], sums[r][c][b]);
                             }
                         }
                     }
@@ -207,10 +214,10 @@ unsafe fn touch<V: Vector>(columns: usize, blocks: usize, rows: &[Row], tile: &T
 /// function with all of them would leave the compiler no registers to plan with.
 macro_rules! tiles {
     (
-        $vector:ident, features($($feature:literal)?), columns $columns:literal, blocks $blocks:literal,
+        $set:ident: $product:ident of $vector:ident, features($($feature:literal)?), columns $columns:literal, blocks $blocks:literal,
         $($lanes:literal lanes, $block:literal blocks, $rows:literal rows: $($column:literal)+;)+
     ) => {
-        impl TileVector for $vector {
+        impl TileVector for $set {
             const COLUMNS: usize = $columns;
             const BLOCKS: usize = $blocks;
 
@@ -221,7 +228,7 @@ macro_rules! tiles {
                     tile: &Tile,
                 ) {
                     // SAFETY: compiled for the vector's instruction set; the caller vouches for the rest.
-                    unsafe { compute::<$vector, LANE_COUNT, BLOCKS, ROWS, COLUMNS>(rows, tile) }
+                    unsafe { compute::<$vector, $product, LANE_COUNT, BLOCKS, ROWS, COLUMNS>(rows, tile) }
                 }
                 $(#[target_feature(enable = $feature)])?
                 unsafe fn compiled_touch(columns: usize, blocks: usize, rows: &[Row], tile: &Tile) {
@@ -244,7 +251,7 @@ macro_rules! tiles {
 
 #[cfg(target_arch = "x86_64")]
 tiles! {
-    Avx512Vector, features("avx512f"), columns 14, blocks 2,
+    Avx512Vector: Single of Avx512Vector, features("avx512f"), columns 14, blocks 2,
     16 lanes, 2 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
     16 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
     16 lanes, 2 blocks, 2 rows: 1 2 3 4 5 6 7;
@@ -261,7 +268,18 @@ tiles! {
 
 #[cfg(target_arch = "x86_64")]
 tiles! {
-    Avx2Vector, features("avx2,fma"), columns 6, blocks 1,
+    Avx512Bf16: Avx512Bf16 of Avx512Vector, features("avx512f,avx512bw,avx512bf16"), columns 14, blocks 2,
+    8 lanes, 2 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    8 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    8 lanes, 2 blocks, 2 rows: 1 2 3 4 5 6 7;
+    8 lanes, 1 blocks, 2 rows: 1 2 3 4 5 6 7;
+    8 lanes, 2 blocks, 4 rows: 1 2 3;
+    8 lanes, 1 blocks, 4 rows: 1 2 3;
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles! {
+    Avx2Vector: Single of Avx2Vector, features("avx2,fma"), columns 6, blocks 1,
     16 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6;
     16 lanes, 1 blocks, 2 rows: 1 2 3;
     16 lanes, 1 blocks, 4 rows: 1;
@@ -271,7 +289,7 @@ tiles! {
 }
 
 tiles! {
-    ScalarVector, features(), columns 2, blocks 1,
+    ScalarVector: Single of ScalarVector, features(), columns 2, blocks 1,
     16 lanes, 1 blocks, 1 rows: 1 2;
     16 lanes, 1 blocks, 2 rows: 1;
     1 lanes, 1 blocks, 1 rows: 1 2;

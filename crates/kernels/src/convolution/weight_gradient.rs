@@ -10,11 +10,13 @@ use super::ConvShape;
 use super::correlate::TargetStrides;
 use super::gradient_tile::{GradientTile, GradientVector};
 use super::tile::Row;
-use super::window::{Tap, Window};
+use super::window::{Panels, Tap, Window};
 use crate::compute::Scratch;
 use crate::threads::DisjointMut;
 use crate::vector::with_vector;
-use crate::{Compute, LANES, blocks};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{Avx512Bf16, pair_runs};
+use crate::{Compute, Isa, LANES, blocks};
 
 /// Positions that a tile of weights sees between its load and its store: enough to make these cheap, few enough for their
 /// inputs and gradients to rest in the first-level cache while all taps use them.
@@ -62,10 +64,8 @@ impl Compute {
         packed_dw: &mut [f32],
         accumulate: bool,
     ) {
-        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
-        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
-        assert_eq!(packed_dw.len(), shape.packed_gradient_len(), "packed weight gradient of {shape:?}");
-        let (window, output_blocks) = (Window::forward(shape), blocks(shape.out_channels));
+        self.check_weight_gradient(shape, batch, x, dy, packed_dw);
+        let (window, output_blocks) = (Window::forward(shape, Panels::Values), blocks(shape.out_channels));
         let gradient = WeightGradient {
             window,
             images: batch,
@@ -77,6 +77,33 @@ impl Compute {
             accumulate,
         };
         self.weight_gradient(&gradient, packed_dw);
+    }
+
+    /// Panics where a length of a weight gradient does not fit.
+    pub(super) fn check_weight_gradient(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        packed_dw: &[f32],
+    ) {
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(packed_dw.len(), shape.packed_gradient_len(), "packed weight gradient of {shape:?}");
+    }
+
+    /// As [`Compute::weight_gradient`], for panels of row pairs.
+    ///
+    /// # Panics
+    /// Where the instruction set has no products of pairs.
+    pub(super) fn weight_gradient_pairs(&self, gradient: &WeightGradient, target: &mut [f32]) {
+        assert_eq!(self.isa(), Isa::Avx512Bf16, "products of bf16 pairs");
+        if gradient.images == 0 && !gradient.accumulate {
+            target.fill(0.0);
+        }
+        #[cfg(target_arch = "x86_64")]
+        self.weight_gradient_with::<Avx512Bf16>(gradient, target);
     }
 
     pub(crate) fn weight_gradient(&self, gradient: &WeightGradient, target: &mut [f32]) {
@@ -130,16 +157,23 @@ fn run<V: GradientVector>(
     scratch: &mut Scratch,
 ) {
     let WeightGradient { window, source_blocks, strides, .. } = gradient;
-    let source_block_len = window.source_height * window.source_width * window.lanes;
+    let source_block_len = window.source_height * window.source_width * window.source_lanes;
     let height = window.grid_height();
-    let band_rows = (POSITIONS_AT_ONCE / window.grid_width()).clamp(1, height);
+    // Where rows are paired, a tile goes through every second row.
+    let pairs = window.panels == Panels::RowPairs;
+    let row_step = if pairs { 2 } else { 1 };
+    let band_rows = (POSITIONS_AT_ONCE / window.grid_width()).clamp(1, height).next_multiple_of(row_step);
     let bands = height.div_ceil(band_rows);
     let units = gradient.images * bands;
     let units_at_once = (POSITIONS_AT_ONCE / (band_rows * window.grid_width())).max(1);
     let panel_len = window.panel_len(band_rows);
     let direct = window.is_direct();
     let Scratch { buffer, work } = scratch;
-    let panels = buffer.prefix(if direct { 0 } else { units_at_once * panel_len });
+    let panels_len = if direct { 0 } else { units_at_once * panel_len };
+    // The gradients of a band in pairs of rows, block by block.
+    let paired_block_len = band_rows / row_step * window.grid_width() * LANES;
+    let paired_len = if pairs { units_at_once * gradient.output_blocks * paired_block_len } else { 0 };
+    let (panels, paired) = buffer.prefix(panels_len + paired_len).split_at_mut(panels_len);
     work.taps.clear();
     window.push_taps(0, 0, &mut work.taps);
     list_strips(window, &work.taps, V::LANES_AT_ONCE, &mut work.strips);
@@ -153,14 +187,22 @@ fn run<V: GradientVector>(
         work.rows.clear();
         for (index, unit) in units.clone().enumerate() {
             let (image, rows) = rows_of(unit);
-            for row in rows.clone() {
+            let paired_unit = index * gradient.output_blocks * paired_block_len;
+            if pairs {
+                pair_gradients(gradient, image, rows.clone(), paired_block_len, &mut paired[paired_unit..]);
+            }
+            for row in rows.clone().step_by(row_step) {
                 work.rows.push(Row {
                     source: if direct {
                         image * source_blocks * source_block_len + row * window.panel_row_stride()
                     } else {
                         index * panel_len + (row - rows.start) * window.panel_row_stride()
                     },
-                    target: image * strides.image + row * strides.row,
+                    target: if pairs {
+                        paired_unit + (row - rows.start) / 2 * window.grid_width() * LANES
+                    } else {
+                        image * strides.image + row * strides.row
+                    },
                 });
             }
         }
@@ -178,13 +220,18 @@ fn run<V: GradientVector>(
             let block = group * V::BLOCKS;
             let blocks = V::BLOCKS.min(gradient.output_blocks - block);
             for strip in &work.strips {
+                let (output_gradient, block_stride): (&[f32], usize) = if pairs {
+                    (&paired[block * paired_block_len..], paired_block_len)
+                } else {
+                    (&gradient.output_gradient[block * strides.block..], strides.block)
+                };
                 let weight = (block * source_blocks + source_block) * block_len + strip.weight;
                 let tile = GradientTile {
                     rows: &work.rows,
                     columns: window.grid_width(),
                     source: source[strip.source..].as_ptr(),
-                    output_gradient: gradient.output_gradient[block * strides.block..].as_ptr(),
-                    output_gradient_block_stride: strides.block,
+                    output_gradient: output_gradient.as_ptr(),
+                    output_gradient_block_stride: block_stride,
                     target: target.as_mut_ptr().wrapping_add(weight),
                     target_lane_stride: strip.weight_stride,
                     target_block_stride: source_blocks * block_len,
@@ -196,6 +243,25 @@ fn run<V: GradientVector>(
                 // pair of source block and group.
                 unsafe { V::gradient_tile(window.lanes, strip.lanes, blocks, &tile) };
             }
+        }
+    }
+}
+
+/// Pairs the rows of a band of the output's gradient, of all blocks of an image: `[blocks, pairs of rows, columns, 16]`. A
+/// row without a next one is paired with zeros.
+fn pair_gradients(gradient: &WeightGradient, image: usize, rows: Range<usize>, block_len: usize, into: &mut [f32]) {
+    let row_len = gradient.window.grid_width() * LANES;
+    for (block, into) in into.chunks_exact_mut(block_len).take(gradient.output_blocks).enumerate() {
+        let map = &gradient.output_gradient[image * gradient.strides.image + block * gradient.strides.block..];
+        let row = |row: usize| rows.contains(&row).then(|| &map[row * gradient.strides.row..][..row_len]);
+        for (first, words) in rows.clone().step_by(2).zip(into.chunks_exact_mut(row_len)) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
+            unsafe {
+                pair_runs(row(first), row(first + 1), LANES, words)
+            };
+            #[cfg(not(target_arch = "x86_64"))]
+            unreachable!("no products of pairs: {:?}", (row(first).is_some(), words.len()));
         }
     }
 }

@@ -41,14 +41,23 @@ impl Compute {
         assert_eq!(oihw.len(), shape.weights_len(), "weights of {shape:?}");
         assert_eq!(packed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
         let (taps, out_blocks) = (shape.taps(), blocks(shape.out_channels));
-        self.parallel_chunks(packed, taps * LANES * LANES, |first, part, _| {
-            for (i, chunk) in part.chunks_exact_mut(taps * LANES * LANES).enumerate() {
-                let (in_block, out_block) = ((first + i) / out_blocks, (first + i) % out_blocks);
+        let chunk_len = taps * LANES * LANES;
+        // A thread has whole input blocks, and goes along the rows of the weights: they may be longer than a page.
+        self.parallel_chunks(packed, out_blocks * chunk_len, |first, part, _| {
+            let in_blocks = part.len() / (out_blocks * chunk_len);
+            for (out_block, in_block) in (0..out_blocks).flat_map(|o| (0..in_blocks).map(move |i| (o, i))) {
+                let chunk = &mut part[(in_block * out_blocks + out_block) * chunk_len..][..chunk_len];
+                let ins = LANES.min(shape.in_channels - (first + in_block) * LANES);
                 chunk.fill(0.0);
                 for o in 0..LANES.min(shape.out_channels - out_block * LANES) {
-                    for c in 0..LANES.min(shape.in_channels - in_block * LANES) {
-                        let row = (out_block * LANES + o) * shape.in_channels + in_block * LANES + c;
-                        for (tap, &weight) in oihw[row * taps..][..taps].iter().enumerate() {
+                    let row = (out_block * LANES + o) * shape.in_channels + (first + in_block) * LANES;
+                    let row = &oihw[row * taps..][..ins * taps];
+                    if taps == 1 {
+                        chunk[o * LANES..][..ins].copy_from_slice(row);
+                        continue;
+                    }
+                    for (c, weights) in row.chunks_exact(taps).enumerate() {
+                        for (tap, &weight) in weights.iter().enumerate() {
                             chunk[(tap * LANES + o) * LANES + c] = weight;
                         }
                     }

@@ -13,6 +13,8 @@ use std::ops::Range;
 
 use super::ConvShape;
 use crate::LANES;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{pair_channels, pair_runs};
 
 /// One position of the kernel: where it is in a panel, counted from the grid point, and in the weights of a block.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +32,26 @@ enum Direction {
     Gradient,
 }
 
+/// What a panel holds for each position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Panels {
+    /// The channels of a block, or one channel of a planar source.
+    Values,
+    /// 8 words: pairs of neighbouring channels of a block, rounded to bf16.
+    ChannelPairs,
+    /// 16 words: for each channel of a block, its values in this row and in the next row of the grid, rounded to bf16.
+    RowPairs,
+}
+
 /// The geometry of one pass; rows and columns share kernel, step and origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     direction: Direction,
+    /// What a panel holds.
+    pub(super) panels: Panels,
     /// Channels side by side in the source: 16, or 1 where it is planar.
+    pub(super) source_lanes: usize,
+    /// Floats (or words) of a position in a panel.
     pub(super) lanes: usize,
     /// Rows of the source.
     pub(super) source_height: usize,
@@ -59,12 +76,24 @@ pub(crate) struct Window {
     extra: usize,
 }
 
+impl Panels {
+    fn lanes(self, source_lanes: usize) -> usize {
+        match self {
+            Panels::Values => source_lanes,
+            Panels::ChannelPairs => source_lanes / 2,
+            Panels::RowPairs => source_lanes,
+        }
+    }
+}
+
 impl Window {
     /// Outputs that look at the input.
-    pub(crate) fn forward(shape: &ConvShape) -> Window {
+    pub(crate) fn forward(shape: &ConvShape, panels: Panels) -> Window {
         let mut window = Window {
             direction: Direction::Forward,
-            lanes: shape.in_lanes(),
+            panels,
+            source_lanes: shape.in_lanes(),
+            lanes: panels.lanes(shape.in_lanes()),
             source_height: shape.in_height,
             source_width: shape.in_width,
             target_height: shape.out_height(),
@@ -82,10 +111,12 @@ impl Window {
     }
 
     /// Inputs that look at the gradient for the output.
-    pub(super) fn gradient(shape: &ConvShape) -> Window {
+    pub(super) fn gradient(shape: &ConvShape, panels: Panels) -> Window {
         let mut window = Window {
             direction: Direction::Gradient,
-            lanes: LANES,
+            panels,
+            source_lanes: LANES,
+            lanes: panels.lanes(LANES),
             source_height: shape.out_height(),
             source_width: shape.out_width(),
             target_height: shape.in_height,
@@ -117,7 +148,9 @@ impl Window {
     /// than many short ones. A large one stays cut into rows, for the caches.
     fn flatten(&mut self) {
         const SMALL_MAP: usize = 1024;
-        if self.is_pointwise() && self.source_height * self.source_width <= SMALL_MAP {
+        // Pairs of rows need rows.
+        let keeps_rows = self.panels == Panels::RowPairs;
+        if !keeps_rows && self.is_pointwise() && self.source_height * self.source_width <= SMALL_MAP {
             self.source_width *= self.source_height;
             self.source_height = 1;
             self.target_width *= self.target_height;
@@ -131,7 +164,7 @@ impl Window {
 
     /// Whether the source is its own panel.
     pub(super) fn is_direct(&self) -> bool {
-        self.is_pointwise() && self.lanes == LANES
+        self.is_pointwise() && self.panels == Panels::Values && self.lanes == LANES
     }
 
     /// For which row of the source, counted from the grid row, the inputs of a class meet row `index` of the kernel.
@@ -201,18 +234,26 @@ impl Window {
     pub(super) fn fill_panel(&self, source: &[f32], rows: Range<usize>, panel: &mut [f32]) {
         let grid_rows = rows.start..rows.end + self.extra;
         let places = grid_rows.flat_map(|row| (0..self.phases).map(move |phase| (row, phase)));
+        let row_len = self.source_width * self.source_lanes;
+        let source_row = |row: usize, phase: usize| {
+            let index = (row * self.step + phase) as isize + self.origin;
+            let inside = (0..self.source_height as isize).contains(&index);
+            inside.then(|| &source[index as usize * row_len..][..row_len])
+        };
         for ((row, phase), target) in places.zip(panel.chunks_exact_mut(self.panel_row_len())) {
-            let source_row = (row * self.step + phase) as isize + self.origin;
-            if (0..self.source_height as isize).contains(&source_row) {
-                let row_len = self.source_width * self.lanes;
-                self.fill_panel_row(&source[source_row as usize * row_len..][..row_len], target);
-            } else {
+            let first = source_row(row, phase);
+            let second = if self.panels == Panels::RowPairs { source_row(row + 1, phase) } else { None };
+            if first.is_none() && second.is_none() {
                 target.fill(0.0);
+            } else {
+                self.fill_panel_row(first, second, target);
             }
         }
     }
 
-    fn fill_panel_row(&self, source: &[f32], target: &mut [f32]) {
+    /// Fills a row of a panel from a row of the source and, where rows are paired, from the next row of the grid; `None`
+    /// is a row beyond the border.
+    fn fill_panel_row(&self, first_row: Option<&[f32]>, second_row: Option<&[f32]>, target: &mut [f32]) {
         let (lanes, width) = (self.lanes, self.phase_width());
         for (phase, target) in target.chunks_exact_mut(width * lanes).enumerate() {
             // Column i of the panel is column `i * step + first` of the source.
@@ -226,18 +267,35 @@ impl Window {
             if start == end {
                 continue;
             }
-            let source = &source[(start as isize * step + first) as usize * lanes..];
-            let target = &mut target[start * lanes..end * lanes];
-            if step == 1 {
-                target.copy_from_slice(&source[..target.len()]);
-            } else if lanes == 1 {
+            let from = (start as isize * step + first) as usize * self.source_lanes;
+            let [first_row, second_row] = [first_row, second_row].map(|row| row.map(|row| &row[from..]));
+            self.fill_run(first_row, second_row, &mut target[start * lanes..end * lanes]);
+        }
+    }
+
+    /// Every `step`-th position, from the first on.
+    fn fill_run(&self, first: Option<&[f32]>, second: Option<&[f32]>, target: &mut [f32]) {
+        let stride = self.step * self.source_lanes;
+        match (self.panels, first) {
+            (Panels::Values, Some(source)) if self.step == 1 => target.copy_from_slice(&source[..target.len()]),
+            (Panels::Values, Some(source)) if self.lanes == 1 => {
                 for (value, place) in source.iter().step_by(self.step).zip(target) {
                     *place = *value;
                 }
-            } else {
-                for (block, place) in source.chunks(self.step * LANES).zip(target.chunks_exact_mut(LANES)) {
+            }
+            (Panels::Values, Some(source)) => {
+                for (block, place) in source.chunks(stride).zip(target.chunks_exact_mut(LANES)) {
                     place.copy_from_slice(&block[..LANES]);
                 }
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
+            (Panels::ChannelPairs, Some(source)) => unsafe { pair_channels(source, stride, target) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            (Panels::RowPairs, first) => unsafe { pair_runs(first, second, stride, target) },
+            (panels, first) => {
+                unreachable!("{panels:?} of {} rows", usize::from(first.is_some()) + usize::from(second.is_some()))
             }
         }
     }

@@ -14,6 +14,12 @@ impl Avx512Vector {
     pub(super) fn register(self) -> __m512 {
         self.0
     }
+
+    /// What is in a register, whose existence proves the instruction set.
+    #[inline(always)]
+    pub(super) fn from_register(register: __m512) -> Self {
+        Self(register)
+    }
 }
 
 impl Vector for Avx512Vector {

@@ -1,0 +1,178 @@
+//! Convolutions whose products are of bf16, rounded to nearest even, with sums in f32.
+//!
+//! Inputs, outputs and gradients stay f32 in memory and are rounded on the way. Where the processor multiplies pairs of bf16,
+//! the panels hold pairs: of channels for forward passes and data gradients, of rows for weight gradients. Elsewhere rounded
+//! values are multiplied as f32: the same products, summed in another order.
+
+use super::correlate::{Correlation, Finish, Start, TargetStrides};
+use super::weight_gradient::WeightGradient;
+use super::window::{Panels, Window};
+use super::{ConvFinish, ConvShape, InputLayout};
+use crate::vector::{pair, rounded};
+use crate::{Compute, Isa, LANES, blocks};
+
+impl ConvShape {
+    /// Whether the `_bf16` kernels compute this convolution: those of blocked inputs.
+    pub fn suits_bf16(&self) -> bool {
+        self.input == InputLayout::Blocked
+    }
+}
+
+impl Compute {
+    /// Packs weights `[out_channels, in_channels, kernel, kernel]`, rounded, for [`Compute::conv_forward_bf16`].
+    ///
+    /// # Panics
+    /// As [`Compute::pack_weights`], and where the input is planar.
+    pub fn pack_weights_bf16(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
+        assert!(shape.suits_bf16(), "not for bf16: {shape:?}");
+        self.pack_weights(shape, oihw, packed);
+        self.round_packed(packed);
+    }
+
+    /// Packs weights `[out_channels, in_channels, kernel, kernel]`, rounded, for [`Compute::conv_data_gradient_bf16`].
+    ///
+    /// # Panics
+    /// As [`Compute::pack_weights_transposed`], and where the input is planar.
+    pub fn pack_weights_transposed_bf16(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
+        assert!(shape.suits_bf16(), "not for bf16: {shape:?}");
+        self.pack_weights_transposed(shape, oihw, packed);
+        self.round_packed(packed);
+    }
+
+    /// As [`Compute::conv_forward`], with products of bf16 and weights from [`Compute::pack_weights_bf16`] on the same
+    /// instruction set.
+    ///
+    /// # Panics
+    /// As [`Compute::conv_forward`], and where the input is planar.
+    pub fn conv_forward_bf16(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        packed: &[f32],
+        finish: &ConvFinish,
+        y: &mut [f32],
+    ) {
+        assert!(shape.suits_bf16(), "not for bf16: {shape:?}");
+        if !self.multiplies_pairs() {
+            return self.with_rounded([x, &[]], |[x, _]| self.conv_forward(shape, batch, x, packed, finish, y));
+        }
+        self.check_forward(shape, batch, x, packed, finish, y);
+        let (window, target_blocks) = (Window::forward(shape, Panels::ChannelPairs), blocks(shape.out_channels));
+        let correlation = Correlation {
+            window,
+            images: batch,
+            source: x,
+            source_blocks: shape.in_blocks(),
+            weights: &packed[..packed.len() / 2],
+            target_blocks,
+            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
+            start: finish.bias.map_or(Start::Zero, Start::Bias),
+            finish: Finish::forward(finish),
+        };
+        self.correlate_pairs(&correlation, y);
+    }
+
+    /// As [`Compute::conv_data_gradient`], with products of bf16 and weights from
+    /// [`Compute::pack_weights_transposed_bf16`] on the same instruction set.
+    ///
+    /// # Panics
+    /// As [`Compute::conv_data_gradient`], and where the input is planar.
+    pub fn conv_data_gradient_bf16(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        dy: &[f32],
+        packed_transposed: &[f32],
+        activation: Option<&[f32]>,
+        dx: &mut [f32],
+        accumulate: bool,
+    ) {
+        assert!(shape.suits_bf16(), "not for bf16: {shape:?}");
+        if !self.multiplies_pairs() {
+            return self.with_rounded([dy, &[]], |[dy, _]| {
+                self.conv_data_gradient(shape, batch, dy, packed_transposed, activation, dx, accumulate);
+            });
+        }
+        self.check_data_gradient(shape, batch, dy, packed_transposed, activation, dx);
+        let (window, target_blocks) = (Window::gradient(shape, Panels::ChannelPairs), blocks(shape.in_channels));
+        let correlation = Correlation {
+            window,
+            images: batch,
+            source: dy,
+            source_blocks: blocks(shape.out_channels),
+            weights: &packed_transposed[..packed_transposed.len() / 2],
+            target_blocks,
+            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
+            start: if accumulate { Start::Target } else { Start::Zero },
+            finish: Finish { activation, ..Finish::default() },
+        };
+        self.correlate_pairs(&correlation, dx);
+    }
+
+    /// As [`Compute::conv_weight_gradient`], with products of bf16. The gradient itself is f32 in the same layout.
+    ///
+    /// # Panics
+    /// As [`Compute::conv_weight_gradient`], and where the input is planar.
+    pub fn conv_weight_gradient_bf16(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        packed_dw: &mut [f32],
+        accumulate: bool,
+    ) {
+        assert!(shape.suits_bf16(), "not for bf16: {shape:?}");
+        if !self.multiplies_pairs() {
+            return self.with_rounded([x, dy], |[x, dy]| {
+                self.conv_weight_gradient(shape, batch, x, dy, packed_dw, accumulate);
+            });
+        }
+        self.check_weight_gradient(shape, batch, x, dy, packed_dw);
+        let (window, output_blocks) = (Window::forward(shape, Panels::RowPairs), blocks(shape.out_channels));
+        let gradient = WeightGradient {
+            window,
+            images: batch,
+            source: x,
+            source_blocks: shape.in_blocks(),
+            output_gradient: dy,
+            output_blocks,
+            strides: TargetStrides::blocked(output_blocks, window.target_height, window.target_width),
+            accumulate,
+        };
+        self.weight_gradient_pairs(&gradient, packed_dw);
+    }
+
+    /// Whether the instruction set has products of bf16 pairs.
+    fn multiplies_pairs(&self) -> bool {
+        self.isa() == Isa::Avx512Bf16
+    }
+
+    /// Rounds packed weights in place: to pairs of source channels in the first half where pairs are multiplied.
+    fn round_packed(&self, packed: &mut [f32]) {
+        if !self.multiplies_pairs() {
+            packed.iter_mut().for_each(|weight| *weight = rounded(*weight));
+            return;
+        }
+        // A pair of channels goes to half its place, which lies before everything that is still to be read.
+        for pair_index in 0..packed.len() / (2 * LANES) {
+            for lane in 0..LANES {
+                let at = pair_index * 2 * LANES + lane;
+                packed[pair_index * LANES + lane] = pair(packed[at], packed[at + LANES]);
+            }
+        }
+    }
+
+    /// Calls `body` with rounded copies.
+    fn with_rounded(&self, slices: [&[f32]; 2], body: impl FnOnce([&[f32]; 2])) {
+        self.with_second_shared_scratch(|scratch| {
+            let copies = scratch.floats(slices[0].len() + slices[1].len());
+            let (first, second) = copies.split_at_mut(slices[0].len());
+            for (copy, slice) in [&mut *first, &mut *second].into_iter().zip(slices) {
+                copy.iter_mut().zip(slice).for_each(|(copy, value)| *copy = rounded(*value));
+            }
+            body([first, second]);
+        });
+    }
+}
