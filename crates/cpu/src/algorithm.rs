@@ -48,14 +48,6 @@ impl Algorithm {
     }
 }
 
-/// Whether Winograd's weights are better transformed on the way, in every call, than once for all calls of a step: weights
-/// that training changes, so many that their transforms would go through memory, for so few tiles that every thread can
-/// go through all of them. It changes no bit, so it may look at the batch.
-pub(crate) fn transforms_on_the_way(shape: &ConvShape, batch: usize, trained: bool) -> bool {
-    let tiles = batch * shape.out_height().div_ceil(4) * shape.out_width().div_ceil(4);
-    trained && shape.in_channels * shape.out_channels >= 256 * 256 && tiles <= 512
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! What a program will do and where everything lies, decided before anything is allocated.
 
-use crate::algorithm::{Algorithm, transforms_on_the_way};
+use crate::algorithm::Algorithm;
 use crate::memory::{Lifetime, place};
 use crate::stage::{Kind, Schedule, Stage};
 use roentgen_kernels::{ConvShape, InputLayout, Isa, LinearShape, Region, padded};
@@ -39,7 +39,7 @@ pub(crate) struct Step {
     pub(crate) tensors: LayerTensors,
     /// For convolutions and linear layers.
     pub(crate) weights: Option<WeightShape>,
-    /// Whether the weights are taken as they are and transformed on the way; nothing is packed then.
+    /// Whether the weights are taken as they are, since they change with every step; nothing is packed then.
     pub(crate) plain_weights: bool,
     /// For batch norms.
     pub(crate) batch_norm: Option<BatchNormMode>,
@@ -379,17 +379,12 @@ fn step(request: &CompileRequest<'_>, isa: Isa, stage: &Stage, input_layout: Lay
     }
     let (trains_weight, trains_bias) = trains(request, stage);
     let backward = reach.has_gradient(stage.output);
-    let plain_weights = match &weights {
-        Some(WeightShape::Convolution(shape, Algorithm::Winograd)) => {
-            transforms_on_the_way(shape, request.largest_batch, trains_weight)
-        }
-        _ => false,
-    };
+    let is_winograd = matches!(weights, Some(WeightShape::Convolution(_, Algorithm::Winograd)));
     Step {
         stage: stage.clone(),
         tensors,
         weights,
-        plain_weights,
+        plain_weights: is_winograd && trains_weight,
         batch_norm,
         normalise,
         trains_weight: trains_weight && backward,

@@ -203,9 +203,9 @@ mod tests {
             (buffer.bytes, plan.steps[buffer.first].as_str(), plan.steps[buffer.last].as_str())
         };
         let map = |channels: usize, side: usize| 2 * channels * side * side * 4;
-        // A convolution with its ReLU, read again by the pooling and by its own ReLU's backward.
+        // A convolution with its ReLU, read again by the pooling, which takes the gradient through the ReLU.
         let made = find(BufferContent::Value, "features.1");
-        assert_eq!(made, (map(64, 64), "forward features.1", "backward features.1"));
+        assert_eq!(made, (map(64, 64), "forward features.1", "backward features.2"));
         let gradient = find(BufferContent::Gradient, "features.1");
         assert_eq!(gradient, (map(64, 64), "backward features.2", "backward features.1"));
         let kept = find(BufferContent::KeptGradient, "features.2");

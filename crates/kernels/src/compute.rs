@@ -44,7 +44,7 @@ pub enum ComputeError {
 pub struct Compute {
     isa: Isa,
     pool: ThreadPool,
-    /// One for each thread, then two for what all threads share in a call.
+    /// One for each thread, then one for each kind of what all threads share in a call.
     scratch: Vec<Mutex<Scratch>>,
 }
 
@@ -68,7 +68,7 @@ impl Compute {
         }
         let isa = isa.checked()?;
         let pool = ThreadPool::new(threads).map_err(|source| ComputeError::Threads { threads, source })?;
-        let scratch = (0..threads + 2).map(|_| Mutex::default()).collect();
+        let scratch = (0..threads + Shared::COUNT).map(|_| Mutex::default()).collect();
         Ok(Compute { isa, pool, scratch })
     }
 
@@ -117,15 +117,26 @@ impl Compute {
         });
     }
 
-    /// Calls `body` with the scratch memory that no thread owns: what one parallel phase writes there, the next can read.
-    pub(crate) fn with_shared_scratch<R>(&self, body: impl FnOnce(&mut Scratch) -> R) -> R {
-        with_scratch(&self.scratch[self.threads()], body)
+    /// Calls `body` with scratch memory that no thread owns: what one parallel phase writes there, the next can read. Who is
+    /// called with one kind in use must take another.
+    pub(crate) fn with_shared_scratch<R>(&self, kind: Shared, body: impl FnOnce(&mut Scratch) -> R) -> R {
+        with_scratch(&self.scratch[self.threads() + kind as usize], body)
     }
+}
 
-    /// As [`Compute::with_shared_scratch`], with other memory: for whoever is called with that one in use.
-    pub(crate) fn with_second_shared_scratch<R>(&self, body: impl FnOnce(&mut Scratch) -> R) -> R {
-        with_scratch(&self.scratch[self.threads() + 1], body)
-    }
+/// Kinds of scratch memory that threads share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shared {
+    /// Partial sums, and vectors with a value per channel.
+    Vectors,
+    /// Inputs in another form.
+    Inputs,
+    /// Weights in another form.
+    Weights,
+}
+
+impl Shared {
+    const COUNT: usize = 3;
 }
 
 fn with_scratch<R>(scratch: &Mutex<Scratch>, body: impl FnOnce(&mut Scratch) -> R) -> R {

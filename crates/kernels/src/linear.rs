@@ -3,6 +3,7 @@
 //! A matrix `[N, F]` becomes the map `[F / 16, 1, N, 16]`, after which the convolution's micro-kernels run over it with the
 //! batch side by side: each weight is read from memory once for the whole batch.
 
+use crate::compute::Shared;
 use crate::convolution::correlate::{Correlation, Finish, Start, TargetStrides};
 use crate::convolution::weight_gradient::WeightGradient;
 use crate::convolution::window::{Panels, Window};
@@ -158,7 +159,7 @@ impl Compute {
                 packed_dw.fill(0.0)
             };
         }
-        self.with_shared_scratch(|scratch| {
+        self.with_shared_scratch(Shared::Inputs, |scratch| {
             let (source, output_gradient) = scratch.buffer.prefix(x.len() + dy.len()).split_at_mut(x.len());
             self.rows_to_map(batch, x, source);
             self.rows_to_map(batch, dy, output_gradient);
@@ -193,7 +194,7 @@ impl Compute {
             return;
         }
         let shape = LinearShape { in_features: from, out_features: to };
-        self.with_shared_scratch(|scratch| {
+        self.with_shared_scratch(Shared::Inputs, |scratch| {
             let map = scratch.buffer.prefix(source.len());
             self.rows_to_map(batch, source, map);
             let correlation = Correlation {

@@ -9,6 +9,7 @@
 //! and no shift has to be guessed. Each image and block of channels has a sum of its own; those are put together in the
 //! order of the images, whatever the threads did.
 
+use crate::compute::Shared;
 use crate::elementwise::relu_floor;
 use crate::layout::{Lanes, block_of, blocked_len, check_len, lanes, lanes_mut, load, store};
 use crate::vector::{Vector, dispatch};
@@ -43,7 +44,7 @@ impl Compute {
         check_len("variance", variance.len(), padded(channels));
         assert!(batch * positions > 0, "no values to average: batch {batch}, {positions} positions");
         let (blocks, block_len) = (blocks(channels), positions * LANES);
-        self.with_shared_scratch(|scratch| {
+        self.with_shared_scratch(Shared::Vectors, |scratch| {
             let partials = scratch.floats(batch * blocks * MOMENTS);
             self.parallel_chunks(partials, MOMENTS, |first, part, _| {
                 for (i, partial) in part.chunks_exact_mut(MOMENTS).enumerate() {
@@ -139,7 +140,7 @@ impl Compute {
             d_scale.fill(0.0);
             d_shift.fill(0.0);
         }
-        self.with_shared_scratch(|scratch| {
+        self.with_shared_scratch(Shared::Vectors, |scratch| {
             let partials = scratch.floats(batch * blocks * GRADIENTS);
             self.parallel_chunks(partials, GRADIENTS, |first, part, _| {
                 for (i, partial) in part.chunks_exact_mut(GRADIENTS).enumerate() {

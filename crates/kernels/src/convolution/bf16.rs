@@ -8,6 +8,7 @@ use super::correlate::{Correlation, Finish, Start, TargetStrides};
 use super::weight_gradient::WeightGradient;
 use super::window::{Panels, Window};
 use super::{ConvFinish, ConvShape, InputLayout};
+use crate::compute::Shared;
 use crate::vector::{pair, rounded};
 use crate::{Compute, Isa, LANES, blocks};
 
@@ -166,7 +167,7 @@ impl Compute {
 
     /// Calls `body` with rounded copies.
     fn with_rounded(&self, slices: [&[f32]; 2], body: impl FnOnce([&[f32]; 2])) {
-        self.with_second_shared_scratch(|scratch| {
+        self.with_shared_scratch(Shared::Inputs, |scratch| {
             let copies = scratch.floats(slices[0].len() + slices[1].len());
             let (first, second) = copies.split_at_mut(slices[0].len());
             for (copy, slice) in [&mut *first, &mut *second].into_iter().zip(slices) {

@@ -5,8 +5,8 @@
 //! output channels, it forms the products of all 36 points and transforms them back at once, while they are in its
 //! second-level cache.
 //!
-//! With weights as they are, for layers of many channels and few tiles, whose transformed weights would be the largest thing
-//! to go through memory: all inputs are transformed first; then threads share out groups of output channels, and
+//! With weights as they are, they are transformed first; but for layers of many channels and few tiles, whose transformed
+//! weights would be the largest thing to go through memory: all inputs are transformed first; then threads share out groups of output channels, and
 //! transform the weights of a group right before its products.
 //!
 //! Each product is one chain over the input channels, so that neither the way nor the threads change a bit.
@@ -17,7 +17,7 @@ use super::kernel::{Product, Touch, WinogradKernel};
 use super::tiling::{Place, Tiling};
 use super::weights::{Direction, Group, gather};
 use super::{EXTENT, POINTS, TAPS, TILE};
-use crate::compute::Scratch;
+use crate::compute::{Scratch, Shared};
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
 use crate::{Compute, ConvFinish, ConvShape, LANES, blocks, padded};
@@ -27,6 +27,12 @@ const GROUPS_AT_ONCE: usize = 2;
 
 /// The same, where weights are transformed on the way and threads share channels.
 const GROUPS_AT_ONCE_ON_THE_WAY: usize = 5;
+
+/// Most tiles for which weights are transformed on the way: every thread goes through all of them.
+const MOST_TILES_ON_THE_WAY: usize = 256;
+
+/// Floats of transformed inputs that threads share at a time: what a third-level cache holds beside everything else.
+const SHARED_BUDGET: usize = 5 << 19;
 
 /// Floats between the points of a group beyond their own: 64 bytes, since points a multiple of 4 KiB apart would fall on
 /// the same lines of the first-level cache.
@@ -44,8 +50,8 @@ pub enum WinogradWeights<'a> {
     /// Transformed before, on the same instruction set: by [`Compute::winograd_pack`] for a forward pass, by
     /// [`Compute::winograd_pack_transposed`] for a data gradient.
     Packed(&'a [f32]),
-    /// `[out_channels, in_channels, 3, 3]`, to be transformed on the way: the same bits, without the memory. It pays where
-    /// weights change from call to call, and channels are many and tiles few.
+    /// `[out_channels, in_channels, 3, 3]`, to be transformed in this call: the same bits, for weights that change from call
+    /// to call. The memory for it is shared by all calls.
     Plain(&'a [f32]),
 }
 
@@ -105,7 +111,7 @@ impl Compute {
         assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
         finish.check(shape, batch);
         let channels = padded(shape.out_channels);
-        self.with_shared_scratch(|scratch| {
+        self.with_shared_scratch(Shared::Vectors, |scratch| {
             // A bias alone is a normalisation by 0 and 1: the same bits as an addition.
             let (zeros, ones) = scratch.floats(2 * channels).split_at_mut(channels);
             zeros.fill(0.0);
@@ -186,48 +192,83 @@ impl Compute {
         with_vector!(self.isa(), V => self.winograd_pass::<V>(pass, dx));
     }
 
-    fn winograd_pass<K: WinogradKernel>(&self, mut pass: Pass, target: &mut [f32]) {
-        let tiles = pass.tiling.count();
-        let groups = Group::count::<K>(pass.target_blocks);
+    fn winograd_pass<K: WinogradKernel>(&self, pass: Pass, target: &mut [f32]) {
         let target = DisjointMut::new(target);
         match pass.weights {
-            WinogradWeights::Packed(packed) => {
-                let grid = Grid::new::<K>(tiles, groups, self.threads());
-                pass.columns = grid.columns;
-                self.parallel(grid.tile_parts * grid.group_parts, |parts, scratch| {
-                    for part in parts {
-                        let (tile_part, group_part) = (part / grid.group_parts, part % grid.group_parts);
-                        let tile_groups = share(tiles.div_ceil(grid.columns), tile_part, grid.tile_parts);
-                        let groups = share(groups, group_part, grid.group_parts);
-                        run_packed::<K>(&pass, packed, tile_groups, groups, target, scratch);
-                    }
-                });
+            WinogradWeights::Packed(packed) => self.winograd_pass_packed::<K>(pass, packed, target),
+            WinogradWeights::Plain(oihw) if pass.transforms_on_the_way() => {
+                self.winograd_pass_on_the_way::<K>(pass, oihw, target);
             }
-            WinogradWeights::Plain(oihw) => self.winograd_pass_plain::<K>(pass, oihw, target),
+            WinogradWeights::Plain(oihw) => self.with_shared_scratch(Shared::Weights, |scratch| {
+                let packed = scratch.floats(pass.shape.winograd_packed_len());
+                self.winograd_pack_with::<K>(pass.shape, oihw, packed, pass.direction);
+                self.winograd_pass_packed::<K>(pass, packed, target);
+            }),
         }
     }
 
-    fn winograd_pass_plain<K: WinogradKernel>(&self, mut pass: Pass, oihw: &[f32], target: DisjointMut) {
+    fn winograd_pass_packed<K: WinogradKernel>(&self, mut pass: Pass, packed: &[f32], target: DisjointMut) {
+        let tiles = pass.tiling.count();
+        let groups = Group::count::<K>(pass.target_blocks);
+        let grid = Grid::new::<K>(tiles, groups, self.threads());
+        pass.columns = grid.columns;
+        self.parallel(grid.tile_parts * grid.group_parts, |parts, scratch| {
+            for part in parts {
+                let (tile_part, group_part) = (part / grid.group_parts, part % grid.group_parts);
+                let tile_groups = share(tiles.div_ceil(grid.columns), tile_part, grid.tile_parts);
+                let groups = share(groups, group_part, grid.group_parts);
+                run_packed::<K>(&pass, packed, tile_groups, groups, target, scratch);
+            }
+        });
+    }
+
+    fn winograd_pass_on_the_way<K: WinogradKernel>(&self, mut pass: Pass, oihw: &[f32], target: DisjointMut) {
         // Every thread goes through all tiles: nothing is gained by groups that the threads share evenly.
         pass.columns = Grid::new::<K>(pass.tiling.count(), 1, 1).columns;
         let (tile_groups, sizes) = (pass.tiling.count().div_ceil(pass.columns), Sizes::new::<K>(&pass));
-        self.with_second_shared_scratch(|scratch| {
-            let transformed = scratch.floats(tile_groups * sizes.group_len);
+        let most_at_once = (SHARED_BUDGET / sizes.group_len).max(1);
+        let at_once = tile_groups.div_ceil(tile_groups.div_ceil(most_at_once).max(1)).max(1);
+        for start in (0..tile_groups).step_by(at_once) {
+            let now = start..(start + at_once).min(tile_groups);
+            self.plain_tiles::<K>(&pass, oihw, &sizes, now, target);
+        }
+    }
+
+    /// Computes some groups of tiles: transforms their inputs, then goes through the groups of target blocks.
+    fn plain_tiles<K: WinogradKernel>(
+        &self,
+        pass: &Pass,
+        oihw: &[f32],
+        sizes: &Sizes,
+        tile_groups: Range<usize>,
+        target: DisjointMut,
+    ) {
+        self.with_shared_scratch(Shared::Inputs, |scratch| {
+            let transformed = scratch.floats(tile_groups.len() * sizes.group_len);
             self.parallel_chunks(transformed, sizes.group_len, |first, transformed, scratch| {
                 let edge = scratch.floats(EXTENT * EXTENT * LANES);
                 let mut places = [Place::default(); MOST_COLUMNS];
                 for (index, transformed) in transformed.chunks_exact_mut(sizes.group_len).enumerate() {
-                    let places = places_of(&pass, first + index, &mut places);
-                    transform::<K>(&pass, &sizes, places, transformed, edge);
+                    let places = places_of(pass, tile_groups.start + first + index, &mut places);
+                    transform::<K>(pass, sizes, places, transformed, edge);
                 }
             });
             let groups = Group::count::<K>(pass.target_blocks);
             self.parallel(groups, |groups, scratch| {
                 for group in groups {
-                    run_plain::<K>(&pass, oihw, &sizes, transformed, group, target, scratch);
+                    run_plain::<K>(pass, oihw, sizes, transformed, tile_groups.clone(), group, target, scratch);
                 }
             });
         });
+    }
+}
+
+impl Pass<'_> {
+    /// Whether weights are better transformed group by group: they are too many to stay in a cache from a transformation of
+    /// all to their use, and tiles are few.
+    fn transforms_on_the_way(&self) -> bool {
+        let weights = self.source_blocks * self.target_blocks * LANES * LANES;
+        weights >= 256 * 256 && self.tiling.count() <= MOST_TILES_ON_THE_WAY
     }
 }
 
@@ -352,12 +393,13 @@ fn run_packed<K: WinogradKernel>(
     }
 }
 
-/// Computes a group of target blocks for all tiles, whose inputs are transformed.
+/// Computes a group of target blocks for some groups of tiles, whose inputs are transformed.
 fn run_plain<K: WinogradKernel>(
     pass: &Pass,
     oihw: &[f32],
     sizes: &Sizes,
     transformed: &[f32],
+    tile_groups: Range<usize>,
     group: usize,
     target: DisjointMut,
     scratch: &mut Scratch,
@@ -385,15 +427,14 @@ fn run_plain<K: WinogradKernel>(
             }
         }
     }
-    let tile_groups = pass.tiling.count().div_ceil(pass.columns);
     let mut places = [[Place::default(); MOST_COLUMNS]; AT_ONCE];
-    for first in (0..tile_groups).step_by(AT_ONCE) {
-        let count = AT_ONCE.min(tile_groups - first);
+    for first in tile_groups.clone().step_by(AT_ONCE) {
+        let count = AT_ONCE.min(tile_groups.end - first);
         let mut tiles: [&[Place]; AT_ONCE] = [&[]; AT_ONCE];
         for (index, (places, tiles)) in places.iter_mut().zip(&mut tiles).take(count).enumerate() {
             *tiles = places_of(pass, first + index, places);
         }
-        let transformed = &transformed[first * sizes.group_len..];
+        let transformed = &transformed[(first - tile_groups.start) * sizes.group_len..];
         multiply::<K>(pass, sizes, &group, weights, &tiles[..count], transformed, products, target);
     }
     if pass.stream {

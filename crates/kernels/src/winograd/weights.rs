@@ -74,7 +74,7 @@ impl Compute {
         with_vector!(self.isa(), V => self.winograd_pack_with::<V>(shape, oihw, packed, Direction::Backward));
     }
 
-    fn winograd_pack_with<K: WinogradKernel>(
+    pub(super) fn winograd_pack_with<K: WinogradKernel>(
         &self,
         shape: &ConvShape,
         oihw: &[f32],
