@@ -131,7 +131,7 @@ pub fn train(
         let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
         // Before config.toml is written again: --data may name other data.
         checkpoint.check(&setup)?;
-        warn_of_other_instruction_set(&checkpoint.instruction_set, &engine.description());
+        warn_of_other_bits(&checkpoint.instruction_set, &engine.bits());
     }
     let mut environment = environment(&setup, &engine, &bad, notices);
     if let Some(known) = known {
@@ -207,7 +207,7 @@ fn check_leaks(manifest: &Manifest, allowed: bool) -> Outcome {
     Err(Failure::work(format!("{message}: move each patient into one split, or train all the same with --allow-leaks")))
 }
 
-fn warn_of_other_instruction_set(before: &str, now: &str) {
+fn warn_of_other_bits(before: &str, now: &str) {
     if before != now {
         eprintln!("warning: the run began on {before} and goes on on {now}: the last bits of its numbers will differ");
     }

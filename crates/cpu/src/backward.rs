@@ -152,7 +152,9 @@ impl CpuProgram {
         }
         if let Some(write) = step.input_gradients[0] {
             let adds = write == GradientWrite::Accumulate;
-            let ([dy, x], [dx]) = self.arena.view([dy, x], [gradient_of(input).prefix(blocked_len(input))]);
+            // The input need not be alive where nothing of it is read: the gradient may even lie in its place.
+            let read = if step.passes_relu { x } else { dy };
+            let ([dy, x], [dx]) = self.arena.view([dy, read], [gradient_of(input).prefix(blocked_len(input))]);
             let activation = step.passes_relu.then_some(x);
             match weights {
                 WeightShape::Convolution(shape, Algorithm::Winograd) => {

@@ -15,13 +15,13 @@ mod program;
 mod report;
 mod stage;
 
+use algorithm::TABLE_VERSION;
 use plan::Plan;
 use program::CpuProgram;
 use roentgen_kernels::{Compute, ComputeError};
 use roentgen_nn::{CompileRequest, Engine, EngineError, MemoryPlan, Program};
 use std::sync::Arc;
 
-pub use algorithm::TABLE_VERSION;
 pub use roentgen_kernels::Isa;
 
 /// The engine: an instruction set and a pool of threads, shared by the programs that it compiles.
@@ -83,6 +83,10 @@ impl Engine for CpuEngine {
 
     fn description(&self) -> String {
         self.compute.isa().name().to_owned()
+    }
+
+    fn bits(&self) -> String {
+        format!("{} with algorithms of version {TABLE_VERSION}", self.compute.isa().name())
     }
 
     fn threads(&self) -> usize {

@@ -155,7 +155,7 @@ fn fuse(request: &CompileRequest<'_>, computed: &[bool], storage: &[ValueId]) ->
                 if let Some(batch_norm) = normalise {
                     fused[batch_norm.index()] = true;
                     output = batch_norm;
-                    if let Some(add) = next(output).filter(|&c| is_add_behind(network, c, output)) {
+                    if let Some(add) = next(output).filter(|&c| is_add_behind(network, c, output, &inputs)) {
                         inputs.push(network.value(add).inputs[1]);
                         output = add;
                     }
@@ -164,7 +164,7 @@ fn fuse(request: &CompileRequest<'_>, computed: &[bool], storage: &[ValueId]) ->
             }
             Op::Linear { .. } => Kind::Linear { layer: id },
             Op::BatchNorm2d { .. } => {
-                if let Some(add) = next(id).filter(|&c| is_add_behind(network, c, id)) {
+                if let Some(add) = next(id).filter(|&c| is_add_behind(network, c, id, &inputs)) {
                     inputs.push(network.value(add).inputs[1]);
                     output = add;
                 }
@@ -207,10 +207,12 @@ fn is_settled(request: &CompileRequest<'_>, id: ValueId) -> bool {
     }
 }
 
-/// Whether `add` is a sum whose first summand, the main branch, is `main`, and whose second is another value.
-fn is_add_behind(network: &Network, add: ValueId, main: ValueId) -> bool {
+/// Whether `add` is a sum whose first summand, the main branch, is `main`, and whose second is another value and none
+/// of those that the stage is `made_of`.
+fn is_add_behind(network: &Network, add: ValueId, main: ValueId, made_of: &[ValueId]) -> bool {
     let value = network.value(add);
-    value.op == Op::Add && value.inputs[0] == main && value.inputs[1] != main
+    // A summand that the main branch is made of would have two writers of its gradient in one stage.
+    value.op == Op::Add && value.inputs[0] == main && value.inputs[1] != main && !made_of.contains(&value.inputs[1])
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use roentgen_cpu::{CpuEngine, Isa};
 use roentgen_nn::loss::CrossEntropy;
 use roentgen_nn::{
-    CompileRequest, Draws, Engine, EngineError, FreezePlan, FrozenBatchNorm, Gradients, Head, Mode, Network,
-    ParameterSet, ParameterStore, Program, architecture, initialise,
+    Arithmetic, CompileRequest, Draws, Engine, EngineError, FreezePlan, FrozenBatchNorm, Gradients, Head, Mode,
+    Network, ParameterSet, ParameterStore, Precision, Program, architecture, initialise,
 };
 
 const LIVE: ParameterSet = ParameterSet::Live;
@@ -261,6 +261,77 @@ fn every_trained_parameter_gets_a_gradient_and_training_lowers_the_loss() {
             }
         }
         assert!(losses[1] < losses[0], "{name}: {losses:?}");
+    }
+}
+
+#[test]
+fn small_and_large_images_give_the_logits_of_direct_convolutions() {
+    for (size, count) in [(32, 3), (33, 1), (1000, 1)] {
+        for name in ["resnet18", "vgg11"] {
+            let head = Head::Replaced { hidden: 20, dropout: 0.0, classes: 3 };
+            let network = architecture::build(name, size, head).unwrap();
+            let plan = FreezePlan::frozen(&network);
+            let mut store = store(&network);
+            let images: Vec<f32> =
+                (0..count * 3 * size * size).map(|i| ((i * 7919 % 1013) as f32 / 506.5) - 1.0).collect();
+            let mut logits = |exact| {
+                let mut request = CompileRequest::whole(&network, &plan, Mode::Evaluate, count);
+                request.arithmetic.exact = exact;
+                run(&mut *engine(2).compile(&request).unwrap(), &mut store, &network, &images, count)
+            };
+            let (found, expected) = (logits(false), logits(true));
+            let largest = expected.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= 1e-4 * largest, "{name} at {size} px: {found}, {expected}");
+            }
+        }
+    }
+}
+
+/// Backward goes through frozen layers, the head among them, whose inputs nobody keeps.
+#[test]
+fn any_part_can_be_trained_alone() {
+    for (name, parts) in [
+        ("resnet18", &["conv1", "layer1.1", "layer3", "layer4", "layer4.1.conv2", "bn1", "fc.0", "fc.3"][..]),
+        ("vgg11", &["features.0", "features.8", "features.18", "classifier.0", "classifier.3"][..]),
+        ("vgg11_bn", &["features.1", "features.11", "features.25"][..]),
+    ] {
+        let network = network(name, 0.5);
+        let all = FreezePlan::resolve(&network, &["all"], FrozenBatchNorm::Stored).unwrap();
+        let layer = network.module_output(if name == "resnet18" { "layer2" } else { "features.5" }).unwrap();
+        for (part, tapped) in parts.iter().flat_map(|part| [(part, false), (part, true)]) {
+            let plan = FreezePlan::resolve(&network, &[*part], FrozenBatchNorm::Stored).unwrap();
+            // As everything trained, but for what is not this part's: the same gradients, to the bit.
+            let gradients_of = |plan: &FreezePlan, arithmetic| {
+                let mut request = CompileRequest::whole(&network, plan, Mode::Train, 3);
+                request.arithmetic = arithmetic;
+                if tapped {
+                    request.gradient_taps = vec![layer];
+                }
+                let mut program = engine(2).compile(&request).unwrap();
+                let mut store = store(&network);
+                run(&mut *program, &mut store, &network, &images(3), 3);
+                let mut gradients = Gradients::new(&network, plan);
+                let slope: Vec<f32> = (0..9).map(|i| 0.1 * (i as f32 - 4.0)).collect();
+                program.backward(&store, LIVE, &slope, &mut gradients, false).unwrap();
+                gradients
+            };
+            for arithmetic in [Arithmetic::default(), Arithmetic { precision: Precision::Bf16, exact: false }] {
+                let found = gradients_of(&plan, arithmetic);
+                for tensor in plan.trainable_tensors() {
+                    let gradient = found.tensor(tensor).unwrap();
+                    assert!(gradient.iter().all(|value| value.is_finite()), "{name}, {part}");
+                    assert!(gradient.iter().any(|value| *value != 0.0), "{name}, {part}: {tensor} has no gradient");
+                }
+                // Without batch norms, what else is trained changes nothing.
+                if name == "vgg11" {
+                    let expected = gradients_of(&all, arithmetic);
+                    for tensor in plan.trainable_tensors() {
+                        assert_eq!(found.tensor(tensor), expected.tensor(tensor), "{name}, {part}, {tensor}");
+                    }
+                }
+            }
+        }
     }
 }
 

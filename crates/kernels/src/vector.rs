@@ -18,7 +18,7 @@ pub(crate) use avx2::Avx2Vector;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512Vector;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use bf16::{Avx512Bf16, pair_channels, pair_runs};
+pub(crate) use bf16::{Avx512Bf16, pair_channels, pair_neighbours, pair_runs};
 pub(crate) use bf16::{Product, Single, pair, rounded};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use register::Avx2Register;

@@ -26,6 +26,10 @@ fn shape(channels: [usize; 2], kernel: usize, stride: usize, padding: usize, siz
     }
 }
 
+fn planar(shape: ConvShape) -> ConvShape {
+    ConvShape { input: InputLayout::Planar, ..shape }
+}
+
 fn shapes() -> Vec<ConvShape> {
     let mut shapes = vec![
         shape([16, 33], 3, 1, 1, [9, 11]),
@@ -42,6 +46,16 @@ fn shapes() -> Vec<ConvShape> {
         shape([96, 16], 3, 1, 1, [40, 33]),
         shape([160, 17], 3, 2, 1, [37, 41]),
     ];
+    let of_images = [
+        shape([3, 64], 7, 2, 3, [23, 30]),
+        shape([3, 33], 3, 1, 1, [12, 13]),
+        shape([2, 17], 5, 2, 0, [9, 40]),
+        shape([1, 16], 2, 1, 1, [5, 3]),
+        shape([1, 3], 19, 1, 9, [20, 3]),
+        shape([3, 20], 7, 2, 3, [70, 75]),
+    ];
+    shapes.extend(of_images.map(planar));
+    shapes.extend((1..=40).map(|width| planar(shape([1, 16], 3, 1 + width % 2, 1, [4, width]))));
     shapes.extend((1..=17).map(|size| shape([17, 32], 3, 2, 1, [size, 18 - size])));
     shapes
 }
@@ -74,11 +88,18 @@ impl Case {
         }
     }
 
+    fn x_in_layout(&self) -> Vec<f32> {
+        match self.shape.input {
+            InputLayout::Blocked => judge::blocked(inputs(&self.shape, self.batch), &self.x),
+            InputLayout::Planar => judge::single(&self.x),
+        }
+    }
+
     fn forward(&self, compute: &Compute, finish: &ConvFinish) -> Vec<f32> {
         let mut packed = unwritten(self.shape.packed_len());
         compute.pack_weights_bf16(&self.shape, &judge::single(&self.weights), &mut packed);
         let mut y = unwritten(self.batch * self.shape.output_len());
-        let x = judge::blocked(inputs(&self.shape, self.batch), &self.x);
+        let x = self.x_in_layout();
         compute.conv_forward_bf16(&self.shape, self.batch, &x, &packed, finish, &mut y);
         y
     }
@@ -93,7 +114,7 @@ impl Case {
 
     /// The packed gradient of some images, going on from `sums` where that is given.
     fn weight_gradient(&self, compute: &Compute, images: std::ops::Range<usize>, sums: Option<Vec<f32>>) -> Vec<f32> {
-        let x = judge::blocked(inputs(&self.shape, self.batch), &self.x);
+        let x = self.x_in_layout();
         let dy = judge::blocked(outputs(&self.shape, self.batch), &self.dy);
         let (x_len, dy_len) = (self.shape.input_len(), self.shape.output_len());
         let x = &x[images.start * x_len..images.end * x_len];
@@ -131,9 +152,12 @@ fn all_three_passes_agree_with_the_judge_on_rounded_inputs() {
             let data_gradient = |compute: &Compute| {
                 case.data_gradient(compute, None, unwritten(batch * shape.data_gradient_len()), false)
             };
+            // The gradient for an image is computed in f32, of what was not rounded.
+            let of_image = judge::conv2d_backward(images, shape.out_channels, window, &case.x, &case.weights, &case.dy);
+            let data = if shape.input == InputLayout::Planar { &of_image.data } else { &gradients.data };
             for (isa, found) in on_every_machine(data_gradient) {
                 let what = format!("data gradient of {batch} x {shape:?} on {}", isa.name());
-                judge::assert_close(&what, &judge::planar(images, &found), &gradients.data, TOLERANCE);
+                judge::assert_close(&what, &judge::planar(images, &found), data, TOLERANCE);
             }
             let weight_gradient = |compute: &Compute| {
                 let packed = case.weight_gradient(compute, 0..batch, None);

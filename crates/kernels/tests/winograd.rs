@@ -44,6 +44,8 @@ fn shapes() -> Vec<ConvShape> {
         shape(96, 16, [30, 7], 1),
         shape(16, 112, [22, 26], 2),
     ];
+    // Many channels and few tiles: weights are transformed on the way.
+    shapes.extend([shape(256, 256, [8, 8], 1), shape(250, 270, [7, 5], 1)]);
     shapes.extend((1..=24).map(|width| shape(16, 32, [3, width], 1)));
     shapes
 }
@@ -232,13 +234,58 @@ fn what_is_done_on_the_way_has_the_bits_of_the_separate_passes() {
     }
 }
 
-/// An aligned output that is large enough is written past the caches.
+/// So many channels and tiles that the inputs are transformed in several rounds, and the sums of weight gradients wait in
+/// memory between rounds of tiles.
 #[test]
-fn large_outputs_have_the_same_values() {
+fn rounds_change_no_bit() {
+    let shape = shape(512, 128, [48, 48], 1);
+    let case = Case::new(shape, 1);
+    on_every_machine(|compute| {
+        let y = case.forward(compute, &ConvFinish::default());
+        let mut dx = unwritten(case.x.blocked.len());
+        case.data_gradient(compute, None, &mut dx, false);
+        [y, dx, case.weight_gradient(compute, None)].concat()
+    });
+}
+
+/// An output of this length, where it is aligned, is written past the caches; one that is not aligned never is.
+#[test]
+fn large_outputs_have_the_bits_of_those_that_stay_in_the_caches() {
     let shape = shape(3, 16, [1000, 1000], 1);
     let case = Case::new(shape, 1);
     let len = case.dy.blocked.len();
-    assert!(len > 10 << 20);
+    let compute = Compute::new(2).unwrap();
+    let mut packed = unwritten(shape.winograd_packed_len());
+    compute.winograd_pack(&shape, &case.weights.planar, &mut packed);
+    let (mut aligned, mut displaced) = (AlignedBuffer::new(len), AlignedBuffer::new(len + 1));
+    for finish in [ConvFinish::default(), ConvFinish { bias: Some(&case.bias), relu: true, ..ConvFinish::default() }] {
+        for target in [&mut aligned[..], &mut displaced[1..]] {
+            target.fill(f32::NAN);
+            let weights = WinogradWeights::Packed(&packed);
+            compute.winograd_forward(&shape, 1, &case.x.blocked, weights, &finish, target);
+        }
+        assert_same_bits("forward", &aligned, &displaced[1..]);
+    }
+    // The same the other way around: 16 channels to 3 make a gradient for 16.
+    let shape = ConvShape { in_channels: 16, out_channels: 3, ..shape };
+    let case = Case::new(shape, 1);
+    compute.winograd_pack_transposed(&shape, &case.weights.planar, &mut packed);
+    for activation in [None, Some(&case.x.blocked[..])] {
+        for target in [&mut aligned[..], &mut displaced[1..]] {
+            target.fill(f32::NAN);
+            let weights = WinogradWeights::Packed(&packed);
+            let dy = &case.dy.blocked;
+            compute.winograd_data_gradient(&shape, 1, dy, weights, activation, target, false);
+        }
+        assert_same_bits("data gradient", &aligned, &displaced[1..]);
+    }
+}
+
+#[test]
+fn an_image_of_a_thousand_pixels_agrees_with_direct_convolution() {
+    let shape = shape(3, 16, [1000, 1000], 1);
+    let case = Case::new(shape, 1);
+    let len = case.dy.blocked.len();
     on_every_machine(|compute| {
         let mut packed = unwritten(shape.winograd_packed_len());
         compute.winograd_pack(&shape, &case.weights.planar, &mut packed);

@@ -200,11 +200,15 @@ pub trait Engine {
     fn memory_plan(&self, request: &CompileRequest<'_>) -> Result<MemoryPlan, EngineError>;
 
     /// The most that this machine can do: 10^9 f32 operations a second in fused multiply-adds on all threads, two
-    /// operations each, measured now. It takes about a quarter of a second.
+    /// operations each, measured now. It takes about a second.
     fn ceiling_gflops(&self) -> f64;
 
     /// Instruction set or device, for reports.
     fn description(&self) -> String;
+
+    /// What the last bits of results depend on beside data, settings and seed: instruction set and version of the engine's
+    /// choice of algorithms.
+    fn bits(&self) -> String;
 
     /// Threads in use.
     fn threads(&self) -> usize;

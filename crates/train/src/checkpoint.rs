@@ -34,7 +34,7 @@ pub struct Checkpoint {
     pub trained: Vec<String>,
     /// SHA-256 of what the data is.
     pub data_fingerprint: String,
-    /// The instruction set that computed it: another one gives other bits.
+    /// The instruction set that computed it, and the version of the algorithms: others give other bits.
     pub instruction_set: String,
     /// Seconds that the unfinished epoch has taken.
     pub seconds_in_epoch: f64,

@@ -99,7 +99,7 @@ impl<'a> Training<'a> {
         } else {
             write_table::<EpochRecord>(&setup.run.history_file(), &HISTORY_HEADER, &[])?;
             write_table::<StepRecord>(&setup.run.steps_file(), &STEPS_HEADER, &[])?;
-            Checkpoint::start(setup, engine.description())
+            Checkpoint::start(setup, engine.bits())
         };
         Ok(Training {
             setup,
@@ -110,7 +110,7 @@ impl<'a> Training<'a> {
             gradients: Gradients::new(network, plan),
             optimizer,
             predictor,
-            position: Checkpoint { instruction_set: engine.description(), ..position },
+            position: Checkpoint { instruction_set: engine.bits(), ..position },
             buffers: Buffers::default(),
             unwritten: Vec::new(),
             saved,

@@ -126,6 +126,8 @@ gradient_tiles! {
     Avx512Bf16: Avx512Bf16 of Avx512Vector, features("avx512f,avx512bw,avx512bf16"), lanes at once 8, blocks 2,
     16 lanes, 2 blocks: 8;
     16 lanes, 1 blocks: 8;
+    1 lanes, 2 blocks: 1 2 3 4 5 6 7 8;
+    1 lanes, 1 blocks: 1 2 3 4 5 6 7 8;
 }
 
 #[cfg(target_arch = "x86_64")]

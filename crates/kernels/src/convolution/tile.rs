@@ -49,8 +49,8 @@ pub(super) struct Tile<'a> {
     pub(super) touch: Touch,
 }
 
-/// The last touch to a sum: `max(floor, (sum - mean) * scale + shift + addend)`, 0 where the activation is not above 0. Null
-/// pointers leave a part out.
+/// The last touch to a sum: `(sum - mean) * scale + shift + addend`, then a ReLU, or 0 where the activation is not above 0.
+/// Null pointers leave a part out.
 #[derive(Clone, Copy)]
 pub(super) struct Touch {
     /// Means, scales and shifts: 16 floats each for each block of the tile.
@@ -275,6 +275,12 @@ tiles! {
     8 lanes, 1 blocks, 2 rows: 1 2 3 4 5 6 7;
     8 lanes, 2 blocks, 4 rows: 1 2 3;
     8 lanes, 1 blocks, 4 rows: 1 2 3;
+    1 lanes, 2 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    1 lanes, 1 blocks, 1 rows: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+    1 lanes, 2 blocks, 2 rows: 1 2 3 4 5 6 7;
+    1 lanes, 1 blocks, 2 rows: 1 2 3 4 5 6 7;
+    1 lanes, 2 blocks, 4 rows: 1 2 3;
+    1 lanes, 1 blocks, 4 rows: 1 2 3;
 }
 
 #[cfg(target_arch = "x86_64")]

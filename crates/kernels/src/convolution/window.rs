@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use super::ConvShape;
 use crate::LANES;
+use crate::vector::pair;
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{pair_channels, pair_runs};
+use crate::vector::{pair_channels, pair_neighbours, pair_runs};
 
 /// One position of the kernel: where it is in a panel, counted from the grid point, and in the weights of a block.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +40,12 @@ pub(crate) enum Panels {
     Values,
     /// 8 words: pairs of neighbouring channels of a block, rounded to bf16.
     ChannelPairs,
-    /// 16 words: for each channel of a block, its values in this row and in the next row of the grid, rounded to bf16.
+    /// A word for each channel of a block, or one for a planar source: its values in this row and in the next row of the
+    /// grid, rounded to bf16.
     RowPairs,
+    /// One word of a planar source, for passes of stride 1 or 2: this value and its right neighbour, rounded to bf16, which
+    /// two neighbouring taps look at.
+    TapPairs,
 }
 
 /// The geometry of one pass; rows and columns share kernel, step and origin.
@@ -81,8 +86,13 @@ impl Panels {
         match self {
             Panels::Values => source_lanes,
             Panels::ChannelPairs => source_lanes / 2,
-            Panels::RowPairs => source_lanes,
+            Panels::RowPairs | Panels::TapPairs => source_lanes,
         }
+    }
+
+    /// How many columns of the kernel one tap takes.
+    pub(super) fn columns_of_tap(self) -> usize {
+        if self == Panels::TapPairs { 2 } else { 1 }
     }
 }
 
@@ -186,12 +196,14 @@ impl Window {
     pub(super) fn push_taps(&self, row_class: usize, column_class: usize, taps: &mut Vec<Tap>) {
         for row in 0..self.kernel {
             let Some((row_phase, row_shift)) = self.axis_tap(row_class, row) else { continue };
-            for column in 0..self.kernel {
+            let step = self.panels.columns_of_tap();
+            for column in (0..self.kernel).step_by(step) {
                 let Some((phase, shift)) = self.axis_tap(column_class, column) else { continue };
+                let phase = phase % self.column_phases();
                 taps.push(Tap {
                     source: (row_shift * self.phases + row_phase) * self.panel_row_len()
                         + (phase * self.phase_width() + shift) * self.lanes,
-                    weight: (row * self.kernel + column) * self.lanes * LANES,
+                    weight: (row * self.kernel.div_ceil(step) + column / step) * self.lanes * LANES,
                 });
             }
         }
@@ -227,7 +239,12 @@ impl Window {
     }
 
     fn panel_row_len(&self) -> usize {
-        self.phases * self.phase_width() * self.lanes
+        self.column_phases() * self.phase_width() * self.lanes
+    }
+
+    /// How many residues of `step` the columns are sorted by. A pair of columns covers both residues of 2.
+    fn column_phases(&self) -> usize {
+        if self.panels == Panels::TapPairs { 1 } else { self.phases }
     }
 
     /// Copies what the grid rows `rows` look at, of one block of one image, into a panel.
@@ -245,6 +262,8 @@ impl Window {
             let second = if self.panels == Panels::RowPairs { source_row(row + 1, phase) } else { None };
             if first.is_none() && second.is_none() {
                 target.fill(0.0);
+            } else if let (Panels::TapPairs, Some(source)) = (self.panels, first) {
+                self.fill_neighbours(source, target);
             } else {
                 self.fill_panel_row(first, second, target);
             }
@@ -273,6 +292,34 @@ impl Window {
         }
     }
 
+    /// Fills a row of a panel of neighbours: word i holds the columns `i * step + origin` and the one behind it.
+    fn fill_neighbours(&self, source: &[f32], words: &mut [f32]) {
+        let value = |column: isize| usize::try_from(column).ok().and_then(|column| source.get(column)).copied();
+        let (origin, step) = (self.origin, self.step as isize);
+        // Words whose both columns are inside.
+        let start = ((-origin).max(0) + step - 1) / step;
+        let end = (source.len() as isize - 1 - origin + step - 1) / step;
+        let (start, end) = (start.min(words.len() as isize) as usize, end.clamp(0, words.len() as isize) as usize);
+        let end = end.max(start);
+        for (index, word) in words.iter_mut().enumerate() {
+            if index < start || index >= end {
+                let column = index as isize * step + origin;
+                *word = pair(value(column).unwrap_or(0.0), value(column + 1).unwrap_or(0.0));
+            }
+        }
+        let inside = &mut words[start..end];
+        if !inside.is_empty() {
+            let source = &source[(start as isize * step + origin) as usize..];
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
+            unsafe {
+                pair_neighbours(source, self.step, inside)
+            };
+            #[cfg(not(target_arch = "x86_64"))]
+            unreachable!("no products of pairs: {} words of {}", inside.len(), source.len());
+        }
+    }
+
     /// Every `step`-th position, from the first on.
     fn fill_run(&self, first: Option<&[f32]>, second: Option<&[f32]>, target: &mut [f32]) {
         let stride = self.step * self.source_lanes;
@@ -291,6 +338,12 @@ impl Window {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
             (Panels::ChannelPairs, Some(source)) => unsafe { pair_channels(source, stride, target) },
+            (Panels::RowPairs, first) if self.lanes == 1 => {
+                let value = |row: Option<&[f32]>, index: usize| row.map_or(0.0, |row| row[index]);
+                for (index, word) in target.iter_mut().enumerate() {
+                    *word = pair(value(first, index * stride), value(second, index * stride));
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             (Panels::RowPairs, first) => unsafe { pair_runs(first, second, stride, target) },

@@ -112,6 +112,34 @@ pub(crate) unsafe fn pair_runs(first: Option<&[f32]>, second: Option<&[f32]>, st
     }
 }
 
+/// Rounds values and their right neighbours to words: word i holds `source[i * step]` and the value behind it. `step` is 1
+/// or 2.
+///
+/// # Safety
+/// As [`pair_channels`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) unsafe fn pair_neighbours(source: &[f32], step: usize, words: &mut [f32]) {
+    assert!(step == 1 || step == 2, "neighbours at a step of {step}");
+    let (chunk, last) = (if step == 2 { LANES / 2 } else { LANES }, words.len());
+    let whole = last / chunk * chunk;
+    for (index, words) in words[..whole].chunks_exact_mut(chunk).enumerate() {
+        let source = &source[index * chunk * step..][..chunk * step + 2 - step];
+        // SAFETY: the processor has the instruction set.
+        unsafe {
+            if step == 2 {
+                // Neighbours are pairs already.
+                pair_channels(source, LANES, words);
+            } else {
+                pair_runs(Some(source), Some(&source[1..]), LANES, words);
+            }
+        }
+    }
+    for (index, word) in words.iter_mut().enumerate().skip(whole) {
+        *word = pair(source[index * step], source[index * step + 1]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

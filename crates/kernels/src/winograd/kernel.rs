@@ -8,7 +8,7 @@ use crate::LANES;
 use crate::vector::{Avx2Register, Avx2Vector, Avx512Vector};
 use crate::vector::{Register, ScalarVector};
 
-/// 16 c-lanes or o-lanes at up to `REGISTERS` registers, times up to `COLUMNS` tiles: what the product keeps in registers.
+/// One point of a matrix product: up to `COLUMNS` tiles times the lanes of a group, over all source channels.
 pub(super) struct Product {
     /// Transformed inputs, `[source blocks, columns, 16]`: a point of the first block.
     pub(super) source: *const f32,
