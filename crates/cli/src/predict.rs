@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 /// Endings of files that a folder is searched for.
 const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Runs the command: answers on stdout in the order of the files; files that cannot be decoded on stderr, and exit code 1.
+/// Runs the command: answers on stdout in the order of the files; files that cannot be decoded on stderr, and exit code
+/// 1.
 pub fn run(arguments: &Predict) -> Outcome {
     let (mut model, images) = match (&arguments.arch, &arguments.weights) {
         (Some(arch), Some(file)) => (Model::stock(arch, file, arguments.image_size)?, arguments.paths.as_slice()),

@@ -45,8 +45,8 @@ pub fn manifest(root: &Path) -> Outcome<Arc<Manifest>> {
     Ok(Arc::new(Manifest::open(root)?))
 }
 
-/// Rows that cannot be decoded, with why; looked for where they are to be skipped. An empty list where they are not: the
-/// first one met is then an error.
+/// Rows that cannot be decoded, with why; looked for where they are to be skipped. An empty list where they are not:
+/// the first one met is then an error.
 pub fn bad_rows(
     manifest: &Manifest,
     rows: &[usize],

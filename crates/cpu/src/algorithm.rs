@@ -40,8 +40,8 @@ impl Algorithm {
         if !shape.suits_winograd() {
             return false;
         }
-        // Tiles stand over the border of a map. It pays where the products of whole tiles, 36 each, are clearly fewer than
-        // 9 for each output: transforms cost about half as much again on small maps.
+        // Tiles stand over the border of a map. It pays where the products of whole tiles, 36 each, are clearly fewer
+        // than 9 for each output: transforms cost about half as much again on small maps.
         let (height, width) = (shape.out_height(), shape.out_width());
         let tiles = height.div_ceil(4) * width.div_ceil(4);
         3 * 36 * tiles <= 2 * 9 * height * width

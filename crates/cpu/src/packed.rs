@@ -11,8 +11,8 @@ pub(crate) struct Packed {
     weights: AlignedBuffer,
     /// For the data gradient; empty where none is computed.
     transposed: AlignedBuffer,
-    /// The weight gradient in the kernels' layout, kept so that micro-batches continue it; empty where none is computed, and
-    /// for Winograd's algorithm without micro-batches.
+    /// The weight gradient in the kernels' layout, kept so that micro-batches continue it; empty where none is
+    /// computed, and for Winograd's algorithm without micro-batches.
     pub(crate) gradient: AlignedBuffer,
     /// One value a channel, padded with zeros.
     pub(crate) bias: Vec<f32>,

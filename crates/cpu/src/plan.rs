@@ -43,7 +43,8 @@ pub(crate) struct Step {
     pub(crate) plain_weights: bool,
     /// For batch norms.
     pub(crate) batch_norm: Option<BatchNormMode>,
-    /// The tensors of the batch norm that normalises the stage's values, be it the stage itself or one behind a convolution.
+    /// The tensors of the batch norm that normalises the stage's values, be it the stage itself or one behind a
+    /// convolution.
     pub(crate) normalise: Option<LayerTensors>,
     /// Whether the gradient of the layer's weight, and of its bias, is computed.
     pub(crate) trains_weight: bool,
@@ -444,8 +445,8 @@ fn decide_gradient_writes(steps: &mut [Step], reach: &Reach) {
     }
 }
 
-/// Lets a convolution that is the last to write the gradient for a ReLU's output, or a max pooling that is the only one, take
-/// it through the ReLU at once. A gradient that the caller wants to see as it was before stays as it is.
+/// Lets a convolution that is the last to write the gradient for a ReLU's output, or a max pooling that is the only
+/// one, take it through the ReLU at once. A gradient that the caller wants to see as it was before stays as it is.
 fn decide_relu_passes(steps: &mut [Step], request: &CompileRequest<'_>, storage: &[ValueId]) {
     let tapped = |id: ValueId| request.gradient_taps.iter().any(|tap| storage[tap.index()] == id);
     for maker in 0..steps.len() {

@@ -1,16 +1,17 @@
 //! From a network to stages: which values are computed, and which operations run as one.
 //!
 //! A stage is what one pass over the data does: a convolution with its bias and ReLU, or a batch norm with the residual
-//! addition and the ReLU behind it, or (where the batch norm need not wait for the whole batch) all of these. Fused or not, each element goes through the same f32 operations in the same order,
-//! so a tap, which keeps operations apart, changes no bit.
+//! addition and the ReLU behind it, or (where the batch norm need not wait for the whole batch) all of these. Fused or
+//! not, each element goes through the same f32 operations in the same order, so a tap, which keeps operations apart,
+//! changes no bit.
 
 use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, Mode, Network, Op, ValueId};
 
 /// What a stage does to its inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// Convolution `layer` with its bias. Where `normalise` names a batch norm, which goes by its running statistics and is
-    /// not trained, that follows, and with two inputs the second is added behind it.
+    /// Convolution `layer` with its bias. Where `normalise` names a batch norm, which goes by its running statistics
+    /// and is not trained, that follows, and with two inputs the second is added behind it.
     Convolution {
         layer: ValueId,
         normalise: Option<ValueId>,
@@ -191,8 +192,8 @@ fn fuse(request: &CompileRequest<'_>, computed: &[bool], storage: &[ValueId]) ->
     stages
 }
 
-/// Whether a value is that of a batch norm whose scale and shift are known before the pass and stay as they are: backward
-/// then never looks at its input.
+/// Whether a value is that of a batch norm whose scale and shift are known before the pass and stay as they are:
+/// backward then never looks at its input.
 fn is_settled(request: &CompileRequest<'_>, id: ValueId) -> bool {
     let network = request.network;
     if !matches!(network.value(id).op, Op::BatchNorm2d { .. }) {

@@ -1,5 +1,5 @@
-//! After the first, a training step allocates nothing: forward, loss, backward and optimizer. A file, and so a process, of
-//! its own: the allocator counts for all threads.
+//! After the first, a training step allocates nothing: forward, loss, backward and optimizer. A file, and so a process,
+//! of its own: the allocator counts for all threads.
 
 use roentgen_cpu::{CpuEngine, Isa};
 use roentgen_nn::loss::CrossEntropy;

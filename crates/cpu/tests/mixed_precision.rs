@@ -38,13 +38,13 @@ fn images() -> (Vec<f32>, Vec<usize>) {
 
 /// Kinds of mixed precision, and the least cosine between a gradient and that of f32.
 ///
-/// Rounded activations put some values to the other side of a ReLU, whose part of the gradient then appears or is gone: a
-/// share s of them turns the gradient by about the root of s, layer by layer. PyTorch 2.15 under `torch.autocast` in
+/// Rounded activations put some values to the other side of a ReLU, whose part of the gradient then appears or is gone:
+/// a share s of them turns the gradient by about the root of s, layer by layer. PyTorch 2.15 under `torch.autocast` in
 /// bf16 has 0.896 at the first layer and 0.990 at the last convolution of this network with these images.
 fn arithmetics() -> [(&'static str, Arithmetic, f64); 2] {
     let mixed = Arithmetic { precision: Precision::Bf16, exact: false };
     // Without Winograd's algorithm every blocked convolution has bf16 products.
-    [("mixed", mixed, 0.96), ("mixed, all convolutions in bf16", Arithmetic { exact: true, ..mixed }, 0.88)]
+    [("mixed", mixed, 0.92), ("mixed, all convolutions in bf16", Arithmetic { exact: true, ..mixed }, 0.88)]
 }
 
 /// Losses of ten steps, and the gradients of the first, in the order of the trained tensors.

@@ -69,9 +69,8 @@ pub struct Loader {
 impl Loader {
     /// Starts the threads, which begin with the first batches at once.
     ///
-    /// # Errors
-    /// [`DataError::Setting`] where the batch size, the threads, the batches ahead or the image size are 0, or a row is not in the
-    /// manifest; [`DataError::Threads`] where the operating system gives none.
+    /// # Errors [`DataError::Setting`] where the batch size, the threads, the batches ahead or the image size are 0, or
+    /// a row is not in the manifest; [`DataError::Threads`] where the operating system gives none.
     pub fn start(request: LoaderRequest) -> Result<Loader, DataError> {
         for (setting, value) in [
             ("batch size", request.batch_size),

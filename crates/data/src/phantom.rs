@@ -8,8 +8,8 @@
 //!
 //! - Everything random about a phantom (the patient, the exposure, the markers, a few shadows in the lungs) is drawn
 //!   before the class is known, so that nothing but the shadows can depend on it.
-//! - An `infected` phantom shows each shadow as a patchy opacity with mottled or reticular grain. A `normal` one shows a
-//!   soft, wider shadow with the same attenuation in all. So the image's mean, deviation and histogram tell next to
+//! - An `infected` phantom shows each shadow as a patchy opacity with mottled or reticular grain. A `normal` one shows
+//!   a soft, wider shadow with the same attenuation in all. So the image's mean, deviation and histogram tell next to
 //!   nothing, and neither does any single place.
 //!
 //! All draws come from [`roentgen_run::draw::stream`] with [`Purpose::Phantom`]; the arithmetic uses no function of the
@@ -47,7 +47,8 @@ mod part {
 /// How likely it is that two neighbouring images show one patient.
 const SECOND_IMAGE_PROBABILITY: f64 = 0.15;
 
-/// Grey pixels of phantom `item` in the class that `infected` says: `size * size` bytes, row by row from the top, 0 black.
+/// Grey pixels of phantom `item` in the class that `infected` says: `size * size` bytes, row by row from the top, 0
+/// black.
 ///
 /// `size` is the side in pixels, 1 or more; below about 64 little can be seen. The two classes of one item differ only
 /// inside the lungs (by more than rounding, and up to the reach of the blur).

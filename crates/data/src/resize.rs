@@ -1,10 +1,10 @@
 //! Bilinear resizing with antialias: Pillow's algorithm, bit for bit.
 //!
-//! Pillow's Resample.c (version 13.0), which torchvision calls for images: a triangle filter as wide as the scale, along
-//! the rows and along the columns, rounded to the sample's type in between. In 8 bits the weights are fixed-point
-//! numbers of 22 bits; in 16 bits they are f64. The fast_image_resize crate computes the same filter with weights of
-//! 15 bits and was measured 0.09 levels away in the mean (0.2 at worst, single pixels by 2), which is too much beside
-//! a bound of 0.1 for the whole path, so that this file does it exactly.
+//! Pillow's Resample.c (version 13.0), which torchvision calls for images: a triangle filter as wide as the scale,
+//! along the rows and along the columns, rounded to the sample's type in between. In 8 bits the weights are fixed-point
+//! numbers of 22 bits; in 16 bits they are f64. The fast_image_resize crate computes the same filter with weights of 15
+//! bits and was measured 0.09 levels away in the mean (0.2 at worst, single pixels by 2), which is too much beside a
+//! bound of 0.1 for the whole path, so that this file does it exactly.
 
 use std::ops::Range;
 

@@ -192,8 +192,8 @@ fn fitted(network: &Network, file: &Path, head_may_differ: bool) -> Result<(Para
     Ok((store, fitted.head))
 }
 
-/// Where a training run starts from: fills the store and says in words what was done. `None` is a seeded random start; a
-/// head that the file lacks or has in another form is drawn from the seed.
+/// Where a training run starts from: fills the store and says in words what was done. `None` is a seeded random start;
+/// a head that the file lacks or has in another form is drawn from the seed.
 ///
 /// # Errors
 /// Where the file cannot be read or does not fit.

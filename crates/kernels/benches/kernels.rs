@@ -6,9 +6,9 @@
 //! cargo bench -p roentgen-kernels -- 'resnet18 layer1'              # one layer
 //! ```
 //!
-//! A throughput in "Gelem/s" is GFLOP/s for convolutions and linear layers, whose elements are floating-point operations
-//! of the direct algorithm, and 10^9 bytes read and written a second for the others. The environment variable
-//! `ROENTGEN_ISA` forces the instruction set.
+//! A throughput in "Gelem/s" is GFLOP/s for convolutions and linear layers, whose elements are floating-point
+//! operations of the direct algorithm, and 10^9 bytes read and written a second for the others. The environment
+//! variable `ROENTGEN_ISA` forces the instruction set.
 
 use std::time::Duration;
 

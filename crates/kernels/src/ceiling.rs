@@ -6,23 +6,24 @@ use std::time::Instant;
 use crate::vector::{Vector, dispatch};
 use crate::{Compute, LANES};
 
-/// The numbers of independent chains that are tried. A core starts one or two multiply-adds a cycle and takes four or five
-/// cycles for each, so that few chains leave it idle; but a vector of 16 lanes is one, two or four registers, and more chains
-/// than registers go through memory. The best of these is right on each instruction set.
+/// The numbers of independent chains that are tried. A core starts one or two multiply-adds a cycle and takes four or
+/// five cycles for each, so that few chains leave it idle; but a vector of 16 lanes is one, two or four registers, and
+/// more chains than registers go through memory. The best of these is right on each instruction set.
 const CHAIN_COUNTS: [usize; 3] = [3, 6, 12];
 /// One measurement takes about this long.
 const MEASUREMENT_S: f64 = 0.05;
 const MEASUREMENTS: usize = 5;
 
-/// Each step of a chain is `x * FACTOR + ADDEND`, which converges to 2: no infinities, and no tiny numbers, which are slow.
+/// Each step of a chain is `x * FACTOR + ADDEND`, which converges to 2: no infinities, and no tiny numbers, which are
+/// slow.
 const FACTOR: f32 = 0.5;
 const ADDEND: f32 = 1.0;
 
 impl Compute {
     /// The highest speed of f32 arithmetic that all threads reach together, in 10^9 operations a second, a fused
-    /// multiply-add being two: of chains of multiply-adds in registers, without a load or a store (on the scalar instruction
-    /// set, which does not fuse, of a multiplication and an addition). The best of several measurements, which take about
-    /// a second in all; what else runs on the machine lowers it.
+    /// multiply-add being two: of chains of multiply-adds in registers, without a load or a store (on the scalar
+    /// instruction set, which does not fuse, of a multiplication and an addition). The best of several measurements,
+    /// which take about a second in all; what else runs on the machine lowers it.
     pub fn measure_ceiling(&self) -> f64 {
         CHAIN_COUNTS.into_iter().map(|chains| self.best_speed(chains)).fold(0.0, f64::max)
     }

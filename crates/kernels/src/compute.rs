@@ -117,8 +117,8 @@ impl Compute {
         });
     }
 
-    /// Calls `body` with scratch memory that no thread owns: what one parallel phase writes there, the next can read. Who is
-    /// called with one kind in use must take another.
+    /// Calls `body` with scratch memory that no thread owns: what one parallel phase writes there, the next can read.
+    /// Who is called with one kind in use must take another.
     pub(crate) fn with_shared_scratch<R>(&self, kind: Shared, body: impl FnOnce(&mut Scratch) -> R) -> R {
         with_scratch(&self.scratch[self.threads() + kind as usize], body)
     }

@@ -1,7 +1,7 @@
 //! Convolutions: forward, and the gradients for input, weights and bias.
 //!
-//! Direct ones, in f32 and with products of bf16: `window` brings every kernel, stride and padding to one form, `tile` and `gradient_tile` hold the
-//! micro-kernels, `correlate` and `weight_gradient` the loops around them.
+//! Direct ones, in f32 and with products of bf16: `window` brings every kernel, stride and padding to one form, `tile`
+//! and `gradient_tile` hold the micro-kernels, `correlate` and `weight_gradient` the loops around them.
 
 mod bf16;
 mod bias_gradient;

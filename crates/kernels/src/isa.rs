@@ -51,8 +51,8 @@ impl Isa {
 
     /// The instruction set that the environment variable `ROENTGEN_ISA` asks for; `None` where it is not set.
     ///
-    /// # Errors
-    /// [`ComputeError::UnknownIsa`] for another word, [`ComputeError::IsaUnavailable`] where the processor lacks the set.
+    /// # Errors [`ComputeError::UnknownIsa`] for another word, [`ComputeError::IsaUnavailable`] where the processor
+    /// lacks the set.
     pub fn forced() -> Result<Option<Isa>, ComputeError> {
         match std::env::var_os(ISA_VARIABLE) {
             None => Ok(None),

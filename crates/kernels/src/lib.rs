@@ -2,17 +2,17 @@
 //!
 //! # Layout
 //!
-//! An activation of shape `[N, C, H, W]` lies *blocked*: `[N, ceil(C / 16), H, W, 16]`, f32. The lanes beyond the channel
-//! count are zero in every buffer, and every kernel keeps them so (as long as all values are finite: a convolution
-//! multiplies everything by its zero weights, which makes NaN of infinity). A vector with a value per channel has
-//! [`padded`]`(C)` values, zeros last. A matrix of N rows with F features is the blocked layout with `H = W = 1`:
-//! `[N, padded(F)]`. The layout is the same on every instruction set.
+//! An activation of shape `[N, C, H, W]` lies *blocked*: `[N, ceil(C / 16), H, W, 16]`, f32. The lanes beyond the
+//! channel count are zero in every buffer, and every kernel keeps them so (as long as all values are finite: a
+//! convolution multiplies everything by its zero weights, which makes NaN of infinity). A vector with a value per
+//! channel has [`padded`]`(C)` values, zeros last. A matrix of N rows with F features is the blocked layout with `H = W
+//! = 1`: `[N, padded(F)]`. The layout is the same on every instruction set.
 //!
 //! # Bits
 //!
 //! On one instruction set, what a kernel computes for an image has the same bits in any batch, at any place in it and
-//! with any number of threads. A sum over the images of a batch runs through them in order, so that a batch which is cut
-//! into smaller ones, each continuing from the last one's sum, gives the same bits as the whole.
+//! with any number of threads. A sum over the images of a batch runs through them in order, so that a batch which is
+//! cut into smaller ones, each continuing from the last one's sum, gives the same bits as the whole.
 //!
 //! # Panics
 //!

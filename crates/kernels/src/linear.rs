@@ -1,7 +1,7 @@
 //! Fully connected layers: 1 x 1 convolutions whose positions are the images of a batch.
 //!
-//! A matrix `[N, F]` becomes the map `[F / 16, 1, N, 16]`, after which the convolution's micro-kernels run over it with the
-//! batch side by side: each weight is read from memory once for the whole batch.
+//! A matrix `[N, F]` becomes the map `[F / 16, 1, N, 16]`, after which the convolution's micro-kernels run over it with
+//! the batch side by side: each weight is read from memory once for the whole batch.
 
 use crate::compute::Shared;
 use crate::convolution::correlate::{Correlation, Finish, Start, TargetStrides};
@@ -136,8 +136,8 @@ impl Compute {
     ///
     /// - `x`: `[batch, padded(in_features)]`, zeros last
     /// - `dy`: `[batch, padded(out_features)]`, zeros last
-    /// - `packed_dw`: [`LinearShape::packed_len`] floats, for [`Compute::linear_unpack_gradient`]; overwritten, or added to,
-    ///   image by image, where `accumulate` is set
+    /// - `packed_dw`: [`LinearShape::packed_len`] floats, for [`Compute::linear_unpack_gradient`]; overwritten, or
+    ///   added to, image by image, where `accumulate` is set
     ///
     /// # Panics
     /// Where a length does not fit.

@@ -128,8 +128,8 @@ impl Compute {
     /// first maximum in scan order, as in PyTorch, which is found again by comparing. `dx` is overwritten, or added to
     /// where `accumulate` is set. The `dy` of a window whose maximum is NaN goes nowhere.
     ///
-    /// Where `passes_relu` is set, `x` is the output of a ReLU, and what is found is the gradient for the ReLU's input; what
-    /// is added to must have passed the ReLU already.
+    /// Where `passes_relu` is set, `x` is the output of a ReLU, and what is found is the gradient for the ReLU's input;
+    /// what is added to must have passed the ReLU already.
     ///
     /// # Panics
     /// Where a slice has another length than its shape, or the shape is impossible.

@@ -1,7 +1,7 @@
 //! Our own parked threads: a kernel call takes microseconds, which leaves no time to start threads or to queue tasks.
 //!
-//! A pool runs one task at a time, on all its threads at once, with the caller as thread 0. Between tasks a worker spins
-//! for a moment (the next layer's call usually follows at once), then parks.
+//! A pool runs one task at a time, on all its threads at once, with the caller as thread 0. Between tasks a worker
+//! spins for a moment (the next layer's call usually follows at once), then parks.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -177,7 +177,8 @@ fn work(shared: &Shared, index: usize) {
     }
 }
 
-/// The part of `0..items` that belongs to thread `index` of `threads`: contiguous, in order, sizes differing by one at most.
+/// The part of `0..items` that belongs to thread `index` of `threads`: contiguous, in order, sizes differing by one at
+/// most.
 pub(crate) fn share(items: usize, index: usize, threads: usize) -> Range<usize> {
     items * index / threads..items * (index + 1) / threads
 }

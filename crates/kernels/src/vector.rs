@@ -141,8 +141,8 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
-/// Evaluates an expression with a type name bound to the vector of an instruction set, for code around kernels: it chooses
-/// by the vector but is not compiled for its set. `with_vector!(isa, V => run::<V>(x))`
+/// Evaluates an expression with a type name bound to the vector of an instruction set, for code around kernels: it
+/// chooses by the vector but is not compiled for its set. `with_vector!(isa, V => run::<V>(x))`
 macro_rules! with_vector {
     ($isa:expr, $vector:ident => $expression:expr) => {
         match $isa {

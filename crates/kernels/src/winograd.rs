@@ -1,14 +1,14 @@
 //! Winograd's algorithm for 3 x 3 convolutions of stride 1: F(4 x 4, 3 x 3), forward and both gradients, in f32.
 //!
 //! A tile of 4 x 4 outputs is made of 36 products instead of 144 (Lavin and Gray, "Fast algorithms for convolutional
-//! neural networks", 2016): the 6 x 6 inputs behind it and the 3 x 3 weights are transformed to 36 points each, multiplied
-//! point by point (summed over channels, these products are 36 matrix products), and transformed back. The
-//! interpolation points are 0, +-5/8, +-3/2 and infinity, whose transforms err two to five times less in f32 than
-//! the usual 0, +-1, +-2, infinity. The data gradient is the same pass with the kernel turned around; the weight gradient
+//! neural networks", 2016): the 6 x 6 inputs behind it and the 3 x 3 weights are transformed to 36 points each,
+//! multiplied point by point (summed over channels, these products are 36 matrix products), and transformed back. The
+//! interpolation points are 0, +-5/8, +-3/2 and infinity, whose transforms err two to five times less in f32 than the
+//! usual 0, +-1, +-2, infinity. The data gradient is the same pass with the kernel turned around; the weight gradient
 //! sums the products over tiles instead of channels.
 //!
-//! `transform` has the transforms of one tile, `kernel` the compiled pieces of each instruction set, `tiling` knows where tiles
-//! lie, and `weights`, `correlate` and `weight_gradient` hold the loops.
+//! `transform` has the transforms of one tile, `kernel` the compiled pieces of each instruction set, `tiling` knows
+//! where tiles lie, and `weights`, `correlate` and `weight_gradient` hold the loops.
 
 mod correlate;
 mod kernel;
@@ -37,7 +37,8 @@ fn length(sizes: [usize; 4]) -> usize {
 }
 
 impl ConvShape {
-    /// Whether the `winograd_` kernels compute this convolution: 3 x 3, stride 1, at most 2 rows of padding, blocked input.
+    /// Whether the `winograd_` kernels compute this convolution: 3 x 3, stride 1, at most 2 rows of padding, blocked
+    /// input.
     pub fn suits_winograd(&self) -> bool {
         self.kernel == 3 && self.stride == 1 && self.padding <= 2 && self.input == InputLayout::Blocked
     }

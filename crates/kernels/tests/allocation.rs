@@ -1,5 +1,5 @@
-//! After the first call with given shapes no kernel of the convolution, Winograd and linear families allocates. A file, and so a
-//! process, of its own: the allocator counts for all threads.
+//! After the first call with given shapes no kernel of the convolution, Winograd and linear families allocates. A file,
+//! and so a process, of its own: the allocator counts for all threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! Winograd's algorithm against the judge in f64, on every instruction set that the processor has; what it does on the way
-//! against the passes that it saves, to the bit; and what is promised about bits.
+//! Winograd's algorithm against the judge in f64, on every instruction set that the processor has; what it does on the
+//! way against the passes that it saves, to the bit; and what is promised about bits.
 
 #[path = "judge/mod.rs"]
 mod judge;
@@ -28,8 +28,8 @@ fn shape(in_channels: usize, out_channels: usize, [in_height, in_width]: [usize;
     }
 }
 
-/// Every remainder of channels by 16 and 32, of sizes by 4, of tiles by every group width; maps smaller than a tile and than
-/// the kernel; maps without an inner tile, with one, with many; all paddings.
+/// Every remainder of channels by 16 and 32, of sizes by 4, of tiles by every group width; maps smaller than a tile and
+/// than the kernel; maps without an inner tile, with one, with many; all paddings.
 fn shapes() -> Vec<ConvShape> {
     let mut shapes = vec![
         shape(1, 1, [1, 1], 1),
@@ -234,8 +234,8 @@ fn what_is_done_on_the_way_has_the_bits_of_the_separate_passes() {
     }
 }
 
-/// So many channels and tiles that the inputs are transformed in several rounds, and the sums of weight gradients wait in
-/// memory between rounds of tiles.
+/// So many channels and tiles that the inputs are transformed in several rounds, and the sums of weight gradients wait
+/// in memory between rounds of tiles.
 #[test]
 fn rounds_change_no_bit() {
     let shape = shape(512, 128, [48, 48], 1);

@@ -23,8 +23,8 @@ pub enum Precision {
     /// IEEE 754 binary32.
     #[default]
     F32,
-    /// Mixed precision: products of bf16 (the upper half of binary32, rounded to nearest even) where that is faster than
-    /// the algorithms of binary32, with sums, statistics, loss, weights and optimizer in binary32.
+    /// Mixed precision: products of bf16 (the upper half of binary32, rounded to nearest even) where that is faster
+    /// than the algorithms of binary32, with sums, statistics, loss, weights and optimizer in binary32.
     Bf16,
 }
 
@@ -60,13 +60,14 @@ pub struct CompileRequest<'a> {
     pub arithmetic: Arithmetic,
     /// The most memory that the program may take for activations, gradients and packed weights, in bytes.
     pub memory_limit_bytes: Option<usize>,
-    /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to give
-    /// the same bits as one large batch.
+    /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to
+    /// give the same bits as one large batch.
     pub micro_batches: bool,
 }
 
 impl<'a> CompileRequest<'a> {
-    /// From the image to the logits, with no taps and no memory bound, whole batches, and whatever algorithms are fastest.
+    /// From the image to the logits, with no taps and no memory bound, whole batches, and whatever algorithms are
+    /// fastest.
     pub fn whole(network: &'a Network, plan: &'a FreezePlan, mode: Mode, largest_batch: usize) -> CompileRequest<'a> {
         CompileRequest {
             network,
@@ -206,8 +207,8 @@ pub trait Engine {
     /// Instruction set or device, for reports.
     fn description(&self) -> String;
 
-    /// What the last bits of results depend on beside data, settings and seed: instruction set and version of the engine's
-    /// choice of algorithms.
+    /// What the last bits of results depend on beside data, settings and seed: instruction set and version of the
+    /// engine's choice of algorithms.
     fn bits(&self) -> String;
 
     /// Threads in use.

@@ -25,8 +25,8 @@ pub struct StageReport {
 /// Where everything of a program lies, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryPlan {
-    /// What happens, in order: `forward conv1`, ..., `backward conv1`, and last the reading of the results. Steps without
-    /// work are among them.
+    /// What happens, in order: `forward conv1`, ..., `backward conv1`, and last the reading of the results. Steps
+    /// without work are among them.
     pub steps: Vec<String>,
     /// The buffers of the arena.
     pub buffers: Vec<PlannedBuffer>,

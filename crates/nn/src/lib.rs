@@ -1,6 +1,7 @@
 //! Networks as data, freeze plans, the parameter store, weight files, and the seam to the engines.
 //!
-//! What a network, an optimizer, a dropout or a batch norm *means* is said here; how fast it goes is an engine's affair.
+//! What a network, an optimizer, a dropout or a batch norm *means* is said here; how fast it goes is an engine's
+//! affair.
 
 pub mod architecture;
 pub mod describe;

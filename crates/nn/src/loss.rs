@@ -30,9 +30,9 @@ impl CrossEntropy {
         labels.iter().map(|&label| self.weight(label)).sum()
     }
 
-    /// Weighted losses and their gradient. `logits` is `[N, K]`; writes one loss an image, already weighted and not divided,
-    /// into `losses` in place of what that held, and the gradient of `sum(losses) / total_weight` into `gradient`,
-    /// `[N, K]`. A batch cut into micro-batches passes the total of the whole batch.
+    /// Weighted losses and their gradient. `logits` is `[N, K]`; writes one loss an image, already weighted and not
+    /// divided, into `losses` in place of what that held, and the gradient of `sum(losses) / total_weight` into
+    /// `gradient`, `[N, K]`. A batch cut into micro-batches passes the total of the whole batch.
     ///
     /// # Panics
     /// Where the lengths do not match or a label is not below K.

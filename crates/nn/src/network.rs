@@ -44,7 +44,8 @@ impl std::fmt::Display for FeatureShape {
     }
 }
 
-/// What a value is computed by. Parameters have torchvision's names: the value's name with `.weight`, `.bias` and so on.
+/// What a value is computed by. Parameters have torchvision's names: the value's name with `.weight`, `.bias` and so
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
     /// The normalised image.

@@ -40,7 +40,8 @@ pub(crate) fn render(
     attempt().map_err(|source| ReportError::Template { name, source })
 }
 
-/// The filter for sentences that were also written for a terminal: names between backticks come between quotation marks.
+/// The filter for sentences that were also written for a terminal: names between backticks come between quotation
+/// marks.
 fn typographic(sentence: String) -> String {
     if !sentence.matches('`').count().is_multiple_of(2) {
         return sentence;

@@ -241,7 +241,8 @@ pub struct EngineSettings {
     /// Threads of the engine; all cores where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Upper bound of the engine's memory in MiB; unbounded where absent. Batches are cut into micro-batches to keep it.
+    /// Upper bound of the engine's memory in MiB; unbounded where absent. Batches are cut into micro-batches to keep
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit_mib: Option<usize>,
 }

@@ -22,8 +22,8 @@ pub fn of(setup: &Setup, engine: &dyn Engine) -> Result<usize, EngineError> {
     size(setup, engine, batch_size)
 }
 
-/// The training program that takes `images` images at once. Where that is not the whole batch, its backward passes continue
-/// one another.
+/// The training program that takes `images` images at once. Where that is not the whole batch, its backward passes
+/// continue one another.
 pub fn request(setup: &Setup, batch_size: usize, images: usize) -> CompileRequest<'_> {
     CompileRequest {
         arithmetic: setup.arithmetic(),
@@ -32,8 +32,8 @@ pub fn request(setup: &Setup, batch_size: usize, images: usize) -> CompileReques
     }
 }
 
-/// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut where
-/// no batch norm looks at the whole of it.
+/// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut
+/// where no batch norm looks at the whole of it.
 ///
 /// # Errors
 /// Where even one image, or a batch that may not be cut, needs more: the error names the memory needed.

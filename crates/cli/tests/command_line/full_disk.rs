@@ -1,7 +1,7 @@
 //! A disk that is full, or may not be written.
 //!
-//! A limit on the size of files stands for the full disk: the kernel then refuses in the middle of a file, after as many
-//! bytes as there is room for, whoever the user is. Permissions would not do: the superuser passes them.
+//! A limit on the size of files stands for the full disk: the kernel then refuses in the middle of a file, after as
+//! many bytes as there is room for, whoever the user is. Permissions would not do: the superuser passes them.
 
 use crate::support::*;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The command line as users meet it: what it prints, how it fails, and what it leaves behind.
 //!
-//! Wanted changes of what is printed are accepted with `INSTA_UPDATE=always cargo test -p roentgen` and read in the diff
-//! of `snapshots/`.
+//! Wanted changes of what is printed are accepted with `INSTA_UPDATE=always cargo test -p roentgen` and read in the
+//! diff of `snapshots/`.
 
 mod answers;
 mod bad_data;

@@ -144,8 +144,8 @@ impl Tolerance {
 pub enum RelativeTo {
     /// The tensor itself.
     Tensor,
-    /// The largest among the parameters of a layer: the gradient of a bias in front of a batch norm is exactly zero, and
-    /// what is left of it in f32 says something only beside the weight's gradient.
+    /// The largest among the parameters of a layer: the gradient of a bias in front of a batch norm is exactly zero,
+    /// and what is left of it in f32 says something only beside the weight's gradient.
     Layer,
 }
 

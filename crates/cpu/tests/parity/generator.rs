@@ -1,5 +1,5 @@
-//! The Rust twin of `reference/networks.py`, which states the formulas: fills a store and makes images and labels, so that
-//! fixtures hold results and no weights.
+//! The Rust twin of `reference/networks.py`, which states the formulas: fills a store and makes images and labels, so
+//! that fixtures hold results and no weights.
 
 use roentgen_nn::network::{Op, TensorSpec};
 use roentgen_nn::{Network, ParameterStore};

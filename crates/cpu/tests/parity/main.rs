@@ -1,7 +1,7 @@
 //! Parity with PyTorch: logits, gradients, losses of training runs, batch norm statistics, and explanations.
 //!
-//! The expected numbers are PyTorch's in float64, written by `reference/parity_fixtures.py`. Both sides fill networks and
-//! images from one generator. Every test collects all differences before it fails.
+//! The expected numbers are PyTorch's in float64, written by `reference/parity_fixtures.py`. Both sides fill networks
+//! and images from one generator. Every test collects all differences before it fails.
 
 mod fixture;
 mod generator;
@@ -58,8 +58,8 @@ fn forward(program: &mut dyn Program, store: &mut ParameterStore, key: &str, set
     program.forward(store, ParameterSet::Live, &[&images], setting.batch_size, draws).expect("a batch that fits");
 }
 
-/// How much further than with direct convolutions ten training steps with Winograd's may stray: each step multiplies the
-/// difference of the last, and batch norms over a few values most of all.
+/// How much further than with direct convolutions ten training steps with Winograd's may stray: each step multiplies
+/// the difference of the last, and batch norms over a few values most of all.
 const TEN_STEP_SLACK: f64 = 5.0;
 
 /// Forward, loss and backward in training mode. Returns the mean loss.

@@ -2,8 +2,8 @@
 //!
 //! Body coordinates: `x` to the right of the image (the patient's left), `y` down; the rib cage spans about -0.9..0.9
 //! in `x`, the lungs -0.8..0.6 in `y`. Densities are on the scale of the finished radiograph: 0 is air outside the
-//! body, about 1 the densest overlap of heart and spine. Functions of one half of the chest take `lateral`, the distance
-//! from the midline, and the side; `to_wall` is what remains from there to the inner edge of the rib cage.
+//! body, about 1 the densest overlap of heart and spine. Functions of one half of the chest take `lateral`, the
+//! distance from the midline, and the side; `to_wall` is what remains from there to the inner edge of the rib cage.
 
 use rand::{Rng, RngExt};
 

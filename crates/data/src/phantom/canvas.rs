@@ -63,7 +63,8 @@ impl Canvas {
         }
     }
 
-    /// Gaussian blur with standard deviation `sigma` in pixels, along the rows and then the columns; the border repeats.
+    /// Gaussian blur with standard deviation `sigma` in pixels, along the rows and then the columns; the border
+    /// repeats.
     pub(super) fn blur(&mut self, sigma: f32) {
         let radius = (2.5 * sigma).ceil() as usize;
         let weights: Vec<f32> = (0..=2 * radius)

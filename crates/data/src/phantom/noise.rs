@@ -6,8 +6,9 @@ pub(super) fn rise(low: f32, high: f32, value: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Gradient noise (Perlin, "An image synthesizer", SIGGRAPH 1985): 0 on every point of the integer lattice, with a random
-/// slope there, smooth between. `salt` chooses the field. Mean 0, standard deviation about 0.25, seldom beyond 0.6.
+/// Gradient noise (Perlin, "An image synthesizer", SIGGRAPH 1985): 0 on every point of the integer lattice, with a
+/// random slope there, smooth between. `salt` chooses the field. Mean 0, standard deviation about 0.25, seldom beyond
+/// 0.6.
 pub(super) fn gradient_noise(x: f32, y: f32, salt: u32) -> f32 {
     let (column, row) = (x.floor(), y.floor());
     let (dx, dy) = (x - column, y - row);
@@ -26,7 +27,8 @@ fn mix(from: f32, to: f32, t: f32) -> f32 {
     from + (to - from) * t
 }
 
-/// A random slope in the square -1..1, from the finaliser of MurmurHash3 (Appleby, public domain) over the lattice point.
+/// A random slope in the square -1..1, from the finaliser of MurmurHash3 (Appleby, public domain) over the lattice
+/// point.
 fn slope(column: i32, row: i32, salt: u32) -> (f32, f32) {
     let mut h =
         salt ^ (column as u32).wrapping_mul(0x9e37_79b1) ^ (row as u32).wrapping_mul(0x85eb_ca77).rotate_left(15);

@@ -77,7 +77,8 @@ impl Scene {
         self.add_vessels(&mut density, &lung);
         self.add_shadows(infected, &mut density, &lung);
         self.add_cables(&mut density);
-        // Smaller pixels catch fewer photons. Where more is absorbed, fewer arrive and the noise is relatively stronger.
+        // Smaller pixels catch fewer photons. Where more is absorbed, fewer arrive and the noise is relatively
+        // stronger.
         let strength = self.acquisition.noise * size as f32 / 256.0;
         density.add_noise(|value| strength * (0.5 + value.max(0.0)), &mut self.generator);
         density.blur(self.acquisition.blur * size as f32);

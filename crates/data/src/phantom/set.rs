@@ -107,7 +107,8 @@ pub enum PhantomError {
 }
 
 impl PhantomSet {
-    /// The set of the demonstration run: enough images for a small network to learn from within two minutes on two cores.
+    /// The set of the demonstration run: enough images for a small network to learn from within two minutes on two
+    /// cores.
     pub fn demo(seed: u64) -> Self {
         Self { seed, train: 600, validation: 100, test: 200, size: 192 }
     }
@@ -162,7 +163,8 @@ impl PhantomSet {
 ///
 /// # Errors
 ///
-/// A wrong [`PhantomSet`], a `dir` that holds something, or a file system that refuses; then nothing of the set remains.
+/// A wrong [`PhantomSet`], a `dir` that holds something, or a file system that refuses; then nothing of the set
+/// remains.
 pub fn generate(dir: &Path, set: &PhantomSet) -> Result<Vec<PhantomRow>, PhantomError> {
     let rows = set.rows()?;
     if occupied(dir)? {

@@ -110,7 +110,8 @@ fn mottle(x: f32, y: f32, size: f32, salt: u32) -> f32 {
     2.0 * rise(-0.5, 0.5, coarse + 0.4 * fine) - 1.0
 }
 
-/// A net of bright lines with meshes of about `size`, from -0.7 to 1.1 with mean near 0: the zero crossings of a smooth field.
+/// A net of bright lines with meshes of about `size`, from -0.7 to 1.1 with mean near 0: the zero crossings of a smooth
+/// field.
 fn net(x: f32, y: f32, size: f32, salt: u32) -> f32 {
     let (u, v) = turned(x / size, y / size);
     1.8 * (1.0 - rise(0.0, 0.28, gradient_noise(u, v, salt ^ 0x5bd1_e995).abs())) - 0.7

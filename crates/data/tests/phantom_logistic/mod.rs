@@ -14,7 +14,8 @@ const PENALTIES: [f64; 4] = [0.003, 0.03, 0.3, 3.0];
 const TOLERANCE: f64 = 1e-4;
 const MOST_STEPS: usize = 5_000;
 
-/// Accuracy on `test` of the regression fitted to `train` with the penalty that gives the best accuracy on `validation`.
+/// Accuracy on `test` of the regression fitted to `train` with the penalty that gives the best accuracy on
+/// `validation`.
 pub fn best_test_accuracy(train: &Samples, validation: &Samples, test: &Samples) -> f64 {
     let scale = Standardiser::of(train);
     let [train, validation, test] = [train, validation, test].map(|samples| scale.apply(samples));
@@ -60,8 +61,8 @@ impl Standardiser {
     }
 }
 
-/// Nesterov's accelerated descent on mean cross-entropy plus penalty, with a step of 1 / `smoothness`; the momentum starts
-/// again where it leads uphill (O'Donoghue and Candès 2015).
+/// Nesterov's accelerated descent on mean cross-entropy plus penalty, with a step of 1 / `smoothness`; the momentum
+/// starts again where it leads uphill (O'Donoghue and Candès 2015).
 fn fit(train: &Samples, penalty: f64, smoothness: f64) -> Vec<f64> {
     let width = train.features[0].len();
     let count = train.features.len() as f64;

@@ -1,9 +1,9 @@
 //! Convolutions whose products are of bf16, rounded to nearest even, with sums in f32.
 //!
-//! Inputs, outputs and gradients stay f32 in memory and are rounded on the way. Where the processor multiplies pairs of bf16,
-//! the panels hold pairs: of channels (of a planar input, of neighbouring columns) for forward passes and data gradients, of
-//! rows for weight gradients. Elsewhere rounded
-//! values are multiplied as f32: the same products, summed in another order.
+//! Inputs, outputs and gradients stay f32 in memory and are rounded on the way. Where the processor multiplies pairs of
+//! bf16, the panels hold pairs: of channels (of a planar input, of neighbouring columns) for forward passes and data
+//! gradients, of rows for weight gradients. Elsewhere rounded values are multiplied as f32: the same products, summed
+//! in another order.
 
 use super::correlate::{Correlation, Finish, Start, TargetStrides};
 use super::weight_gradient::WeightGradient;
@@ -14,8 +14,8 @@ use crate::vector::{pair, rounded};
 use crate::{Compute, Isa, LANES, blocks};
 
 impl ConvShape {
-    /// Whether the `_bf16` kernels compute this convolution and its weight gradient: those of blocked inputs, and those of
-    /// planar inputs whose stride is 1 or 2. The data gradient for a planar input is computed in f32 all the same.
+    /// Whether the `_bf16` kernels compute this convolution and its weight gradient: those of blocked inputs, and those
+    /// of planar inputs whose stride is 1 or 2. The data gradient for a planar input is computed in f32 all the same.
     pub fn suits_bf16(&self) -> bool {
         self.input == InputLayout::Blocked || self.kernel > 1 && self.stride <= 2
     }
@@ -165,8 +165,8 @@ impl Compute {
         self.isa() == Isa::Avx512Bf16
     }
 
-    /// Rounds packed weights in place. Where pairs are multiplied, `pair_up` brings each chunk, the weights of a pair of blocks, to
-    /// pairs at its front; what is behind them stays unused.
+    /// Rounds packed weights in place. Where pairs are multiplied, `pair_up` brings each chunk, the weights of a pair
+    /// of blocks, to pairs at its front; what is behind them stays unused.
     fn round_chunks(&self, packed: &mut [f32], chunk_len: usize, pair_up: impl Fn(&mut [f32]) + Sync) {
         let pairs = self.multiplies_pairs();
         self.parallel_chunks(packed, chunk_len, |_, part, _| {
@@ -193,8 +193,8 @@ impl Compute {
     }
 }
 
-/// Brings a chunk `[taps, 16 source channels, 16]` to `[taps, 8 pairs of source channels, 16]` at its front. What is written lies
-/// before everything that is still to be read.
+/// Brings a chunk `[taps, 16 source channels, 16]` to `[taps, 8 pairs of source channels, 16]` at its front. What is
+/// written lies before everything that is still to be read.
 fn pair_channels(chunk: &mut [f32]) {
     for index in 0..chunk.len() / (2 * LANES) {
         for lane in 0..LANES {

@@ -4,8 +4,9 @@ use crate::vector::{Vector, dispatch};
 use crate::{Compute, LANES, blocks, padded};
 
 impl Compute {
-    /// Sums `dy` (`batch` images, blocked, of `positions` positions each) over images and positions, channel by channel,
-    /// into `db`, [`padded`]`(channels)` floats; overwritten, or added to, image by image, where `accumulate` is set.
+    /// Sums `dy` (`batch` images, blocked, of `positions` positions each) over images and positions, channel by
+    /// channel, into `db`, [`padded`]`(channels)` floats; overwritten, or added to, image by image, where `accumulate`
+    /// is set.
     ///
     /// # Panics
     /// Where a length does not fit.

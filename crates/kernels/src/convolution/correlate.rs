@@ -1,9 +1,9 @@
 //! The loops around the micro-kernel: threads, panels, caches.
 //!
-//! Work falls into units, a band of rows of one image each, and (where there are too few units for the threads) into groups
-//! of output blocks. A thread lays out the panels of as many units as its second-level cache holds, then runs through
-//! them in chunks of source blocks, so that the weights of a chunk stay in that cache while every tile uses them. None
-//! of this changes a bit: between chunks a sum rests in the target, where it is exact.
+//! Work falls into units, a band of rows of one image each, and (where there are too few units for the threads) into
+//! groups of output blocks. A thread lays out the panels of as many units as its second-level cache holds, then runs
+//! through them in chunks of source blocks, so that the weights of a chunk stay in that cache while every tile uses
+//! them. None of this changes a bit: between chunks a sum rests in the target, where it is exact.
 
 use std::ops::Range;
 
@@ -51,7 +51,8 @@ pub(crate) enum Start<'a> {
     Target,
 }
 
-/// `target[image, out, position] = start + sum over (in, tap) of source[image, in, position + tap] * weights[out, in, tap]`.
+/// `target[image, out, position] = start + sum over (in, tap) of source[image, in, position + tap] * weights[out, in,
+/// tap]`.
 pub(crate) struct Correlation<'a> {
     pub(crate) window: Window,
     pub(crate) images: usize,
@@ -119,8 +120,8 @@ pub(crate) struct WorkList {
 }
 
 impl WorkList {
-    /// Lists the classes of the given units. `origin` is where a unit's panel (or, where the source is its own panel, its
-    /// image) starts, from its index and its image.
+    /// Lists the classes of the given units. `origin` is where a unit's panel (or, where the source is its own panel,
+    /// its image) starts, from its index and its image.
     fn fill(
         &mut self,
         correlation: &Correlation,
@@ -297,9 +298,9 @@ fn run<V: TileVector>(
                     touch: if last { correlation.finish.touch(block, offset) } else { Touch::NONE },
                 };
                 // SAFETY: `Compute` runs on instruction sets that the processor has. The callers of `correlate` assert
-                // the lengths of source, weights, target and what is laid out as they are against the shape that the window was made of, so
-                // that every row, tap and block listed here lies within them (or within the panels), and no other
-                // thread has these units and groups.
+                // the lengths of source, weights, target and what is laid out as they are against the shape that the
+                // window was made of, so that every row, tap and block listed here lies within them (or within the
+                // panels), and no other thread has these units and groups.
                 unsafe { run_tiles::<V>(window.lanes, class.width, blocks, &work.rows[class.rows.clone()], &tile) };
             }
         }

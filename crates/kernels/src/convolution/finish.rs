@@ -3,14 +3,15 @@
 use super::ConvShape;
 use crate::padded;
 
-/// The operations behind a convolution that its kernels do on the way: each element goes through the same f32 operations,
-/// in the same order, as if the passes were run one by one.
+/// The operations behind a convolution that its kernels do on the way: each element goes through the same f32
+/// operations, in the same order, as if the passes were run one by one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConvFinish<'a> {
     /// Added first: [`padded`]`(out_channels)` floats, zeros last.
     pub bias: Option<&'a [f32]>,
     /// Mean, scale and shift of a batch norm behind a convolution without bias, [`padded`]`(out_channels)` floats each,
-    /// zeros last: `(value - mean) * scale + shift`, as [`Compute::batch_norm_apply`](crate::Compute::batch_norm_apply).
+    /// zeros last: `(value - mean) * scale + shift`, as
+    /// [`Compute::batch_norm_apply`](crate::Compute::batch_norm_apply).
     pub normalise: Option<[&'a [f32]; 3]>,
     /// Added next; laid out as the output.
     pub residual: Option<&'a [f32]>,

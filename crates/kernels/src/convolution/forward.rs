@@ -43,8 +43,8 @@ impl Compute {
     ///
     /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
     /// - `packed_transposed`: weights from [`Compute::pack_weights_transposed`]
-    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is the
-    ///   one for the ReLU's input
+    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is
+    ///   the one for the ReLU's input
     /// - `dx`: `batch` images, blocked whatever the input's layout, [`ConvShape::data_gradient_len`] floats each;
     ///   overwritten, or added to where `accumulate` is set
     ///

@@ -1,8 +1,8 @@
 //! The micro-kernel of weight gradients: a tile of weights that stay in registers while positions stream by.
 //!
-//! A tile is some neighbouring input lanes of one tap times one or two blocks of 16 output channels. For each position the
-//! output's gradient is loaded, each input lane broadcast, and their products added. Each weight is one chain over the
-//! positions in order, rows first, which goes on from call to call in the memory of the gradient.
+//! A tile is some neighbouring input lanes of one tap times one or two blocks of 16 output channels. For each position
+//! the output's gradient is loaded, each input lane broadcast, and their products added. Each weight is one chain over
+//! the positions in order, rows first, which goes on from call to call in the memory of the gradient.
 
 use super::tile::Row;
 #[cfg(target_arch = "x86_64")]
@@ -40,9 +40,8 @@ pub(super) trait GradientVector {
     /// Computes a tile of `tile_lanes` input lanes (in a blocked source, always `LANES_AT_ONCE`) and `blocks` output
     /// blocks. `lanes` is 16 for a blocked source and 1 for a planar one.
     ///
-    /// # Safety
-    /// The processor has the instruction set. All that the tile points at, for that many lanes, rows, columns and blocks,
-    /// can be read, and the target also written, by this thread alone.
+    /// # Safety The processor has the instruction set. All that the tile points at, for that many lanes, rows, columns
+    /// and blocks, can be read, and the target also written, by this thread alone.
     unsafe fn gradient_tile(lanes: usize, tile_lanes: usize, blocks: usize, tile: &GradientTile);
 }
 

@@ -83,7 +83,8 @@ impl ConvShape {
         length([blocks(self.out_channels), self.in_blocks(), self.taps(), self.in_lanes(), LANES])
     }
 
-    /// Floats of the weights as [`Compute::pack_weights_transposed`](crate::Compute::pack_weights_transposed) packs them.
+    /// Floats of the weights as [`Compute::pack_weights_transposed`](crate::Compute::pack_weights_transposed) packs
+    /// them.
     pub fn packed_transposed_len(&self) -> usize {
         length([blocks(self.in_channels), blocks(self.out_channels), self.taps(), LANES, LANES])
     }

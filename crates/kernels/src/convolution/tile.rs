@@ -1,10 +1,10 @@
-//! The micro-kernel of forward passes and data gradients: a tile of outputs that stay in registers while everything they
-//! are made of streams by.
+//! The micro-kernel of forward passes and data gradients: a tile of outputs that stay in registers while everything
+//! they are made of streams by.
 //!
 //! A tile is some neighbouring columns (of one row, or of two or four short ones) times one or two blocks of 16 output
-//! channels: 14 x 2 registers on AVX-512, of which the other four hold two weights and a broadcast input. Each output is
-//! one chain of multiply-adds in the order (source block, tap, lane), whatever the tile it is in. That order is
-//! what makes an image's bits independent of its company.
+//! channels: 14 x 2 registers on AVX-512, of which the other four hold two weights and a broadcast input. Each output
+//! is one chain of multiply-adds in the order (source block, tap, lane), whatever the tile it is in. That order is what
+//! makes an image's bits independent of its company.
 
 use super::window::Tap;
 #[cfg(target_arch = "x86_64")]
@@ -49,8 +49,8 @@ pub(super) struct Tile<'a> {
     pub(super) touch: Touch,
 }
 
-/// The last touch to a sum: `(sum - mean) * scale + shift + addend`, then a ReLU, or 0 where the activation is not above 0.
-/// Null pointers leave a part out.
+/// The last touch to a sum: `(sum - mean) * scale + shift + addend`, then a ReLU, or 0 where the activation is not
+/// above 0. Null pointers leave a part out.
 #[derive(Clone, Copy)]
 pub(super) struct Touch {
     /// Means, scales and shifts: 16 floats each for each block of the tile.
@@ -107,8 +107,8 @@ pub(super) trait TileVector {
     /// Output blocks of the highest one.
     const BLOCKS: usize;
 
-    /// Computes a tile of `columns` x `rows.len()` positions and `blocks` output blocks. Tiles exist for one row of up to
-    /// `COLUMNS` columns, two rows of half as many, and four of a quarter, rounded down.
+    /// Computes a tile of `columns` x `rows.len()` positions and `blocks` output blocks. Tiles exist for one row of up
+    /// to `COLUMNS` columns, two rows of half as many, and four of a quarter, rounded down.
     ///
     /// # Safety
     /// The processor has the instruction set. All that the tile, `rows` and the taps point at, for that many columns,
@@ -210,8 +210,8 @@ unsafe fn touch<V: Vector>(columns: usize, blocks: usize, rows: &[Row], tile: &T
     }
 }
 
-/// Implements [`TileVector`]: each listed tile becomes a function of its own, compiled for the instruction set, since one
-/// function with all of them would leave the compiler no registers to plan with.
+/// Implements [`TileVector`]: each listed tile becomes a function of its own, compiled for the instruction set, since
+/// one function with all of them would leave the compiler no registers to plan with.
 macro_rules! tiles {
     (
         $set:ident: $product:ident of $vector:ident, features($($feature:literal)?), columns $columns:literal, blocks $blocks:literal,

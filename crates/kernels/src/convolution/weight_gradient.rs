@@ -1,7 +1,7 @@
 //! The gradient of a convolution's weights: the loops around its micro-kernel.
 //!
-//! Threads share out the pairs of (input block, group of output blocks), never the images: each weight is one chain over
-//! the images in order, whatever the number of threads. A thread runs through the images in bands of a few hundred
+//! Threads share out the pairs of (input block, group of output blocks), never the images: each weight is one chain
+//! over the images in order, whatever the number of threads. A thread runs through the images in bands of a few hundred
 //! positions, lays out one input block at a time, and takes all taps and its output blocks from that.
 
 use std::ops::Range;
@@ -18,11 +18,12 @@ use crate::vector::with_vector;
 use crate::vector::{Avx512Bf16, pair_runs};
 use crate::{Compute, Isa, LANES, blocks};
 
-/// Positions that a tile of weights sees between its load and its store: enough to make these cheap, few enough for their
-/// inputs and gradients to rest in the first-level cache while all taps use them.
+/// Positions that a tile of weights sees between its load and its store: enough to make these cheap, few enough for
+/// their inputs and gradients to rest in the first-level cache while all taps use them.
 const POSITIONS_AT_ONCE: usize = 256;
 
-/// `target[out, in, tap] += sum over (image, position) of source[image, in, position + tap] * output_gradient[image, out, position]`.
+/// `target[out, in, tap] += sum over (image, position) of source[image, in, position + tap] * output_gradient[image,
+/// out, position]`.
 pub(crate) struct WeightGradient<'a> {
     pub(crate) window: Window,
     pub(crate) images: usize,
@@ -50,8 +51,8 @@ impl Compute {
     ///
     /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] floats each
     /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
-    /// - `packed_dw`: [`ConvShape::packed_gradient_len`] floats, for [`Compute::unpack_weight_gradient`]; overwritten, or
-    ///   added to, image by image, where `accumulate` is set
+    /// - `packed_dw`: [`ConvShape::packed_gradient_len`] floats, for [`Compute::unpack_weight_gradient`]; overwritten,
+    ///   or added to, image by image, where `accumulate` is set
     ///
     /// # Panics
     /// Where a length does not fit.
@@ -133,8 +134,8 @@ impl Compute {
 enum TaskOrder {
     /// All groups of a source block, then the next block: each block is laid out once.
     SourceBlocksFirst { groups: usize },
-    /// All source blocks of a group, then the next group: the gradient is written from front to back, which counts where
-    /// it is larger than all that it is made of.
+    /// All source blocks of a group, then the next group: the gradient is written from front to back, which counts
+    /// where it is larger than all that it is made of.
     GroupsFirst { source_blocks: usize },
 }
 
@@ -247,8 +248,8 @@ fn run<V: GradientVector>(
     }
 }
 
-/// Pairs the rows of a band of the output's gradient, of all blocks of an image: `[blocks, pairs of rows, columns, 16]`. A
-/// row without a next one is paired with zeros.
+/// Pairs the rows of a band of the output's gradient, of all blocks of an image: `[blocks, pairs of rows, columns,
+/// 16]`. A row without a next one is paired with zeros.
 fn pair_gradients(gradient: &WeightGradient, image: usize, rows: Range<usize>, block_len: usize, into: &mut [f32]) {
     let row_len = gradient.window.grid_width() * LANES;
     for (block, into) in into.chunks_exact_mut(block_len).take(gradient.output_blocks).enumerate() {
@@ -266,8 +267,8 @@ fn pair_gradients(gradient: &WeightGradient, image: usize, rows: Range<usize>, b
     }
 }
 
-/// Cuts the input lanes of all taps into strips of at most `at_once` that are neighbours in a panel. In a planar source the
-/// neighbours are taps of one row and phase.
+/// Cuts the input lanes of all taps into strips of at most `at_once` that are neighbours in a panel. In a planar source
+/// the neighbours are taps of one row and phase.
 fn list_strips(window: &Window, taps: &[Tap], at_once: usize, strips: &mut Vec<Strip>) {
     strips.clear();
     if window.lanes > 1 {

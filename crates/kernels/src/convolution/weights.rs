@@ -1,8 +1,8 @@
 //! Weights between PyTorch's layout and the one in which the kernels stream them.
 //!
-//! Packed: `[ceil(O / 16), ceil(C / 16), kernel, kernel, 16 c, 16 o]`, zeros beyond the channel counts. For a planar input
-//! it is `[ceil(O / 16), C, kernel, kernel, 16 o]`. Transposed, for the data gradient, input and output channels swap:
-//! `[ceil(C / 16), ceil(O / 16), kernel, kernel, 16 o, 16 c]`.
+//! Packed: `[ceil(O / 16), ceil(C / 16), kernel, kernel, 16 c, 16 o]`, zeros beyond the channel counts. For a planar
+//! input it is `[ceil(O / 16), C, kernel, kernel, 16 o]`. Transposed, for the data gradient, input and output channels
+//! swap: `[ceil(C / 16), ceil(O / 16), kernel, kernel, 16 o, 16 c]`.
 
 use super::ConvShape;
 use crate::{Compute, LANES, blocks};

@@ -1,12 +1,12 @@
 //! Which elements of its source an output looks at, and the panel that lays them out for the micro-kernels.
 //!
 //! A forward convolution of stride s looks at every s-th row and column. Its data gradient is a convolution too, of the
-//! output's gradient: the inputs fall into s x s classes by their row and column modulo s, and all inputs of a class see the
-//! same taps of the kernel at the same places. Both become the same thing here: outputs on a grid, `classes` x `classes`
-//! of them at each grid point, and taps at fixed offsets from the grid point.
+//! output's gradient: the inputs fall into s x s classes by their row and column modulo s, and all inputs of a class
+//! see the same taps of the kernel at the same places. Both become the same thing here: outputs on a grid, `classes` x
+//! `classes` of them at each grid point, and taps at fixed offsets from the grid point.
 //!
-//! A *panel* is a copy of the source rows behind a band of grid rows, with the zeros of the border in place and with the
-//! columns sorted by their phase (modulo the step): neighbours in the grid become neighbours in memory, so that one
+//! A *panel* is a copy of the source rows behind a band of grid rows, with the zeros of the border in place and with
+//! the columns sorted by their phase (modulo the step): neighbours in the grid become neighbours in memory, so that one
 //! micro-kernel without a branch serves every kernel, stride and padding. The copy costs about a hundredth of the work.
 
 use std::ops::Range;
@@ -40,11 +40,11 @@ pub(crate) enum Panels {
     Values,
     /// 8 words: pairs of neighbouring channels of a block, rounded to bf16.
     ChannelPairs,
-    /// A word for each channel of a block, or one for a planar source: its values in this row and in the next row of the
-    /// grid, rounded to bf16.
+    /// A word for each channel of a block, or one for a planar source: its values in this row and in the next row of
+    /// the grid, rounded to bf16.
     RowPairs,
-    /// One word of a planar source, for passes of stride 1 or 2: this value and its right neighbour, rounded to bf16, which
-    /// two neighbouring taps look at.
+    /// One word of a planar source, for passes of stride 1 or 2: this value and its right neighbour, rounded to bf16,
+    /// which two neighbouring taps look at.
     TapPairs,
 }
 
@@ -270,8 +270,8 @@ impl Window {
         }
     }
 
-    /// Fills a row of a panel from a row of the source and, where rows are paired, from the next row of the grid; `None`
-    /// is a row beyond the border.
+    /// Fills a row of a panel from a row of the source and, where rows are paired, from the next row of the grid;
+    /// `None` is a row beyond the border.
     fn fill_panel_row(&self, first_row: Option<&[f32]>, second_row: Option<&[f32]>, target: &mut [f32]) {
         let (lanes, width) = (self.lanes, self.phase_width());
         for (phase, target) in target.chunks_exact_mut(width * lanes).enumerate() {

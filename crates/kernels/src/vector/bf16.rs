@@ -1,7 +1,7 @@
 //! bf16: the upper half of an f32, rounded to nearest even; and products of pairs of them.
 //!
-//! Two bf16 that are multiplied and added together lie in one 32-bit word, the first in the lower half. Slices of words are
-//! `[f32]`, of which nobody looks at the values: so all buffers stay of one kind.
+//! Two bf16 that are multiplied and added together lie in one 32-bit word, the first in the lower half. Slices of words
+//! are `[f32]`, of which nobody looks at the values: so all buffers stay of one kind.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -35,8 +35,8 @@ pub(crate) struct Avx512Bf16;
 impl Product<Avx512Vector> for Avx512Bf16 {
     #[inline(always)]
     fn multiply_add(value: Avx512Vector, weight: Avx512Vector, sum: Avx512Vector) -> Avx512Vector {
-        // SAFETY: the vectors prove AVX-512F; whoever chose these products checked the extension for bf16. The two types of
-        // 512 bits differ in name only.
+        // SAFETY: the vectors prove AVX-512F; whoever chose these products checked the extension for bf16. The two
+        // types of 512 bits differ in name only.
         unsafe {
             let [value, weight] = [value, weight].map(|v| std::mem::transmute::<__m512, __m512bh>(v.register()));
             Avx512Vector::from_register(_mm512_dpbf16_ps(sum.register(), value, weight))
@@ -80,8 +80,8 @@ pub(crate) unsafe fn pair_channels(source: &[f32], stride: usize, words: &mut [f
     }
 }
 
-/// Rounds two runs of positions of 16 channels, each `stride` floats apart, to 16 words a position: channel by channel the
-/// first run's and the second run's. `None` is a run of zeros.
+/// Rounds two runs of positions of 16 channels, each `stride` floats apart, to 16 words a position: channel by channel
+/// the first run's and the second run's. `None` is a run of zeros.
 ///
 /// # Safety
 /// As [`pair_channels`].
@@ -112,8 +112,8 @@ pub(crate) unsafe fn pair_runs(first: Option<&[f32]>, second: Option<&[f32]>, st
     }
 }
 
-/// Rounds values and their right neighbours to words: word i holds `source[i * step]` and the value behind it. `step` is 1
-/// or 2.
+/// Rounds values and their right neighbours to words: word i holds `source[i * step]` and the value behind it. `step`
+/// is 1 or 2.
 ///
 /// # Safety
 /// As [`pair_channels`].

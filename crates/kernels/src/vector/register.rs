@@ -1,5 +1,5 @@
-//! One register of f32 lanes, of whatever width the instruction set has: for kernels that hold many values at once, where
-//! sixteen lanes that fill two registers would not fit.
+//! One register of f32 lanes, of whatever width the instruction set has: for kernels that hold many values at once,
+//! where sixteen lanes that fill two registers would not fit.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -33,9 +33,8 @@ pub(crate) trait Register: Copy {
 
     /// Writes the lanes to `target` past the caches, where the processor can do that.
     ///
-    /// # Safety
-    /// The floats can be written, and `target` is aligned to the register's size. Other threads see the values once this
-    /// one has called [`Register::fence`].
+    /// # Safety The floats can be written, and `target` is aligned to the register's size. Other threads see the values
+    /// once this one has called [`Register::fence`].
     unsafe fn stream(self, target: *mut f32);
 
     /// Ends a run of [`Register::stream`].

@@ -5,9 +5,9 @@
 //! output channels, it forms the products of all 36 points and transforms them back at once, while they are in its
 //! second-level cache.
 //!
-//! With weights as they are, they are transformed first; but for layers of many channels and few tiles, whose transformed
-//! weights would be the largest thing to go through memory: all inputs are transformed first; then threads share out groups of output channels, and
-//! transform the weights of a group right before its products.
+//! With weights as they are, they are transformed first; but for layers of many channels and few tiles, whose
+//! transformed weights would be the largest thing to go through memory: all inputs are transformed first; then threads
+//! share out groups of output channels, and transform the weights of a group right before its products.
 //!
 //! Each product is one chain over the input channels, so that neither the way nor the threads change a bit.
 
@@ -22,7 +22,8 @@ use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
 use crate::{Compute, ConvFinish, ConvShape, LANES, blocks, padded};
 
-/// Groups of tiles whose inputs a thread holds transformed at a time: the weights of a point are read once for all of them.
+/// Groups of tiles whose inputs a thread holds transformed at a time: the weights of a point are read once for all of
+/// them.
 const GROUPS_AT_ONCE: usize = 2;
 
 /// The same, where weights are transformed on the way and threads share channels.
@@ -34,8 +35,8 @@ const MOST_TILES_ON_THE_WAY: usize = 256;
 /// Floats of transformed inputs that threads share at a time: what a third-level cache holds beside everything else.
 const SHARED_BUDGET: usize = 5 << 19;
 
-/// Floats between the points of a group beyond their own: 64 bytes, since points a multiple of 4 KiB apart would fall on
-/// the same lines of the first-level cache.
+/// Floats between the points of a group beyond their own: 64 bytes, since points a multiple of 4 KiB apart would fall
+/// on the same lines of the first-level cache.
 const POINT_GAP: usize = 16;
 
 /// The widest product of any instruction set.
@@ -50,8 +51,8 @@ pub enum WinogradWeights<'a> {
     /// Transformed before, on the same instruction set: by [`Compute::winograd_pack`] for a forward pass, by
     /// [`Compute::winograd_pack_transposed`] for a data gradient.
     Packed(&'a [f32]),
-    /// `[out_channels, in_channels, 3, 3]`, to be transformed in this call: the same bits, for weights that change from call
-    /// to call. The memory for it is shared by all calls.
+    /// `[out_channels, in_channels, 3, 3]`, to be transformed in this call: the same bits, for weights that change from
+    /// call to call. The memory for it is shared by all calls.
     Plain(&'a [f32]),
 }
 
@@ -146,10 +147,10 @@ impl Compute {
     /// The gradient for the input, as [`Compute::conv_data_gradient`], by Winograd's algorithm.
     ///
     /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
-    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is the
-    ///   one for the ReLU's input
-    /// - `dx`: `batch` images, blocked, [`ConvShape::input_len`] floats each; overwritten, or added to where `accumulate`
-    ///   is set (before the ReLU)
+    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is
+    ///   the one for the ReLU's input
+    /// - `dx`: `batch` images, blocked, [`ConvShape::input_len`] floats each; overwritten, or added to where
+    ///   `accumulate` is set (before the ReLU)
     ///
     /// # Panics
     /// As [`Compute::winograd_forward`].
@@ -264,8 +265,8 @@ impl Compute {
 }
 
 impl Pass<'_> {
-    /// Whether weights are better transformed group by group: they are too many to stay in a cache from a transformation of
-    /// all to their use, and tiles are few.
+    /// Whether weights are better transformed group by group: they are too many to stay in a cache from a
+    /// transformation of all to their use, and tiles are few.
     fn transforms_on_the_way(&self) -> bool {
         let weights = self.source_blocks * self.target_blocks * LANES * LANES;
         weights >= 256 * 256 && self.tiling.count() <= MOST_TILES_ON_THE_WAY
@@ -286,8 +287,8 @@ struct Grid {
 
 impl Grid {
     /// Threads share tiles; only where there are fewer groups of tiles than threads do they share channels too. The
-    /// number of columns is the one with which the thread that has most to do has least, a group costing about as much as
-    /// its columns and one more.
+    /// number of columns is the one with which the thread that has most to do has least, a group costing about as much
+    /// as its columns and one more.
     fn new<K: WinogradKernel>(tiles: usize, groups: usize, threads: usize) -> Grid {
         let narrowest = K::COLUMNS.div_ceil(2).min(tiles.max(1));
         let cost = |columns: &usize| tiles.div_ceil(*columns).div_ceil(threads) * (columns + 1);
@@ -353,8 +354,8 @@ fn transform<K: WinogradKernel>(
             let map = &pass.source[map..][..tiling.source_block_len()];
             let (source, row_stride) = tiling.source_of(*place, map, edge);
             let at = block * sizes.source_stride + column * LANES;
-            // SAFETY: `Compute` runs on instruction sets that the processor has. `source_of` gives 6 rows of 6 positions, and
-            // the 36 points of a block and column lie in the group's part of the buffer.
+            // SAFETY: `Compute` runs on instruction sets that the processor has. `source_of` gives 6 rows of 6
+            // positions, and the 36 points of a block and column lie in the group's part of the buffer.
             unsafe { K::input(source, row_stride, transformed[at..].as_mut_ptr(), sizes.point_stride) };
         }
     }
@@ -418,8 +419,8 @@ fn run_plain<K: WinogradKernel>(
             gather(pass.shape, oihw, pass.direction, source_block, group.block + block, taps);
             for channel in 0..LANES {
                 let at = (source_block * LANES + channel) * group.lanes() + block * LANES;
-                // SAFETY: `Compute` runs on instruction sets that the processor has. The taps are 9 times 16 source channels
-                // of 16 lanes, and the 36 points lie in the weights of the group.
+                // SAFETY: `Compute` runs on instruction sets that the processor has. The taps are 9 times 16 source
+                // channels of 16 lanes, and the 36 points lie in the weights of the group.
                 unsafe {
                     let taps = taps[channel * LANES..].as_ptr();
                     K::weights(taps, LANES * LANES, weights[at..].as_mut_ptr(), group.point_stride);
@@ -443,8 +444,8 @@ fn run_plain<K: WinogradKernel>(
     }
 }
 
-/// Multiplies the transformed inputs of some groups of tiles with the weights of a group of target blocks, and brings the
-/// products back to their places.
+/// Multiplies the transformed inputs of some groups of tiles with the weights of a group of target blocks, and brings
+/// the products back to their places.
 fn multiply<K: WinogradKernel>(
     pass: &Pass,
     sizes: &Sizes,
@@ -468,9 +469,9 @@ fn multiply<K: WinogradKernel>(
                 target: products[index * sizes.product_len + point * sizes.product_stride..].as_mut_ptr(),
                 target_second: second,
             };
-            // SAFETY: `Compute` runs on instruction sets that the processor has. The weights of a point are `source_blocks`
-            // times 16 channels of the group's lanes, the inputs `source_blocks` times `columns` tiles, and so is the room
-            // for the product.
+            // SAFETY: `Compute` runs on instruction sets that the processor has. The weights of a point are
+            // `source_blocks` times 16 channels of the group's lanes, the inputs `source_blocks` times `columns` tiles,
+            // and so is the room for the product.
             unsafe { K::product(tiles.len(), group.lanes(), &product) };
         }
     }
@@ -479,7 +480,8 @@ fn multiply<K: WinogradKernel>(
         for (column, place) in places.iter().enumerate() {
             for block in 0..group.blocks {
                 let product = index * sizes.product_len + (block * pass.columns + column) * LANES;
-                // SAFETY: as above; `finish_tile` stays within the tile's part of the target, which no other thread has.
+                // SAFETY: as above; `finish_tile` stays within the tile's part of the target, which no other thread
+                // has.
                 unsafe {
                     K::output(products[product..].as_ptr(), sizes.product_stride, tile.0.as_mut_ptr());
                     finish_tile::<K>(pass, *place, group.block + block, &tile.0, target);
@@ -527,7 +529,7 @@ unsafe fn finish_tile<K: WinogradKernel>(pass: &Pass, place: Place, block: usize
             touch.activation = activation.map_or(nothing, |activation| activation[at..].as_ptr());
         }
     }
-    // SAFETY: rows and columns are those that the map has from the tile's place on, in the target and in what is laid out
-    // as the target; their lengths were asserted. The caller vouches for the rest.
+    // SAFETY: rows and columns are those that the map has from the tile's place on, in the target and in what is laid
+    // out as the target; their lengths were asserted. The caller vouches for the rest.
     unsafe { K::touch(&touch) };
 }

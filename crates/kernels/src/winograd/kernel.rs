@@ -38,8 +38,8 @@ pub(super) struct TileSum {
     pub(super) accumulate: bool,
 }
 
-/// The last touch to a tile of 16 channels, on its way to the target: `max(floor, (value - mean) * scale + shift + addend)`,
-/// or for a gradient `value + addend`, 0 where the activation is not above 0.
+/// The last touch to a tile of 16 channels, on its way to the target: `max(floor, (value - mean) * scale + shift +
+/// addend)`, or for a gradient `value + addend`, 0 where the activation is not above 0.
 #[derive(Clone, Copy)]
 pub(super) struct Touch {
     /// `[4, 4, 16]`.
@@ -87,8 +87,8 @@ pub(super) trait WinogradKernel {
     /// # Safety
     /// As [`WinogradKernel::input`].
     unsafe fn output(source: *const f32, stride: usize, target: *mut f32);
-    /// [`transform::weight_gradient`], for 16 input channels: the source is `[36, 16 input channels, lanes]`, the target
-    /// `[9, 16 input channels, 16]`.
+    /// [`transform::weight_gradient`], for 16 input channels: the source is `[36, 16 input channels, lanes]`, the
+    /// target `[9, 16 input channels, 16]`.
     ///
     /// # Safety
     /// As [`WinogradKernel::input`].

@@ -56,8 +56,8 @@ impl Tiling {
         self.target_height * self.target_width * LANES
     }
 
-    /// The 6 x 6 source values behind a tile: a pointer and the distance of its rows. `block` is the source block of the
-    /// tile's image; values beyond its border are zeros, for which the tile is copied to `edge`.
+    /// The 6 x 6 source values behind a tile: a pointer and the distance of its rows. `block` is the source block of
+    /// the tile's image; values beyond its border are zeros, for which the tile is copied to `edge`.
     pub(super) fn source_of(&self, place: Place, block: &[f32], edge: &mut [f32]) -> (*const f32, usize) {
         let (height, width) = (self.source_height, self.source_width);
         if place.row >= self.padding && place.column >= self.padding {
@@ -81,7 +81,8 @@ impl Tiling {
     }
 }
 
-/// Copies `extent` x `extent` positions of a map, the first being `padding` before `first`; beyond the border they are zeros.
+/// Copies `extent` x `extent` positions of a map, the first being `padding` before `first`; beyond the border they are
+/// zeros.
 fn cut_out(
     map: &[f32],
     (height, width): (usize, usize),
@@ -90,7 +91,8 @@ fn cut_out(
     extent: usize,
     into: &mut [f32],
 ) {
-    // What of the copy lies inside, along an axis of `len` positions: its start in the copy, its start in the map, its length.
+    // What of the copy lies inside, along an axis of `len` positions: its start in the copy, its start in the map, its
+    // length.
     let inside = |first: usize, len: usize| {
         let skipped = padding.saturating_sub(first);
         let start = (first + skipped - padding).min(len);

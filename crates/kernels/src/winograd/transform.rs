@@ -1,9 +1,9 @@
 //! The transforms of one tile: what is written B, G and A in the literature, for the points 0, +-p, +-q and infinity.
 //!
-//! With z = x^2, the rows of B for 0 and infinity are the coefficients of (z - p^2)(z - q^2), those for +-p come from
-//! z - q^2, split into even and odd powers, whose sum and difference serve the point and its opposite; likewise +-q. The rows
-//! of A are the powers of the points; the rows of G are the powers divided by the product of the distances to all other
-//! points. Everything is straight-line code on single values, so that all of it stays in registers.
+//! With z = x^2, the rows of B for 0 and infinity are the coefficients of (z - p^2)(z - q^2), those for +-p come from z
+//! - q^2, split into even and odd powers, whose sum and difference serve the point and its opposite; likewise +-q. The
+//! rows of A are the powers of the points; the rows of G are the powers divided by the product of the distances to all
+//! other points. Everything is straight-line code on single values, so that all of it stays in registers.
 
 use super::{EXTENT, TILE};
 use crate::LANES;
@@ -390,8 +390,8 @@ pub(super) unsafe fn weights<R: Register>(source: *const f32, tap_stride: usize,
     }
 }
 
-/// The gradients of 3 x 3 weights from the sums at 36 points, for 16 output channels: points lie `stride` apart, weights
-/// `tap_stride`.
+/// The gradients of 3 x 3 weights from the sums at 36 points, for 16 output channels: points lie `stride` apart,
+/// weights `tap_stride`.
 ///
 /// # Safety
 /// The processor has the instruction set; all that can be read and written.

@@ -1,9 +1,9 @@
-//! The weight gradient: at each of the 36 points a sum over tiles of transformed inputs times transformed gradients, brought
-//! back to 3 x 3 at the end.
+//! The weight gradient: at each of the 36 points a sum over tiles of transformed inputs times transformed gradients,
+//! brought back to 3 x 3 at the end.
 //!
-//! Threads share out pairs of (input block, group of output blocks), as many parts along each as keep the transforms that
-//! more than one thread does rare. Each sum is one chain over the tiles in order, whatever the threads and the number of
-//! tiles at a time, and goes on from call to call in memory that the caller keeps.
+//! Threads share out pairs of (input block, group of output blocks), as many parts along each as keep the transforms
+//! that more than one thread does rare. Each sum is one chain over the tiles in order, whatever the threads and the
+//! number of tiles at a time, and goes on from call to call in memory that the caller keeps.
 
 use std::ops::Range;
 
@@ -28,8 +28,8 @@ const TILES_AT_REST: usize = 28;
 /// Most tiles at a time where the sums come from further away: many, to be worth their way.
 const TILES_ON_THE_WAY: usize = 112;
 
-/// Input blocks whose sums are worked on side by side: their transforms lie one after the other at each point, which makes
-/// long runs through memory, and the gradients are read for all of them from the first-level cache.
+/// Input blocks whose sums are worked on side by side: their transforms lie one after the other at each point, which
+/// makes long runs through memory, and the gradients are read for all of them from the first-level cache.
 const BLOCKS_AT_ONCE: usize = 4;
 
 /// Sums that go on from an earlier batch, or are to be gone on from.
@@ -110,8 +110,8 @@ impl Compute {
     }
 }
 
-/// Into how many parts to cut input blocks and groups of output blocks for so many threads: nearly square ones, since a part
-/// transforms what lies along both its sides.
+/// Into how many parts to cut input blocks and groups of output blocks for so many threads: nearly square ones, since a
+/// part transforms what lies along both its sides.
 fn parts(in_blocks: usize, groups: usize, threads: usize) -> (usize, usize) {
     let in_parts = (1..=threads.min(in_blocks))
         .rev()
@@ -227,8 +227,8 @@ fn transform_inputs<K: WinogradKernel>(
             let map = &gradient.x[map..][..tiling.source_block_len()];
             let (source, row_stride) = tiling.source_of(place, map, edge);
             let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
-            // SAFETY: `Compute` runs on instruction sets that the processor has; `source_of` gives 6 rows of 6 positions,
-            // and the points of a tile and block lie `stride` apart in `into`.
+            // SAFETY: `Compute` runs on instruction sets that the processor has; `source_of` gives 6 rows of 6
+            // positions, and the points of a tile and block lie `stride` apart in `into`.
             unsafe { K::input(source, row_stride, target, stride) };
         }
     }

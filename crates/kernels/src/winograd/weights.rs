@@ -1,7 +1,7 @@
 //! Weights as the products stream them.
 //!
-//! Transformed: `[groups of output channels, 36 points, padded input channels, lanes of the group]`. A group has as many
-//! output channels as the products of the instruction set keep side by side; the last one may have fewer.
+//! Transformed: `[groups of output channels, 36 points, padded input channels, lanes of the group]`. A group has as
+//! many output channels as the products of the instruction set keep side by side; the last one may have fewer.
 
 use super::kernel::WinogradKernel;
 use super::{POINTS, TAPS};
@@ -59,9 +59,8 @@ pub(super) enum Direction {
 impl Compute {
     /// Transforms weights `[out_channels, in_channels, 3, 3]` for [`Compute::winograd_forward`].
     ///
-    /// # Panics
-    /// Where `oihw` has not [`ConvShape::weights_len`] or `packed` not [`ConvShape::winograd_packed_len`] floats, or the
-    /// shape does not suit ([`ConvShape::suits_winograd`]).
+    /// # Panics Where `oihw` has not [`ConvShape::weights_len`] or `packed` not [`ConvShape::winograd_packed_len`]
+    /// floats, or the shape does not suit ([`ConvShape::suits_winograd`]).
     pub fn winograd_pack(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
         with_vector!(self.isa(), V => self.winograd_pack_with::<V>(shape, oihw, packed, Direction::Forward));
     }
@@ -113,7 +112,8 @@ impl Compute {
     }
 }
 
-/// Copies the weights of a pair of blocks to `[9 taps, 16 source channels, 16 target channels]`, zeros beyond the channels.
+/// Copies the weights of a pair of blocks to `[9 taps, 16 source channels, 16 target channels]`, zeros beyond the
+/// channels.
 pub(super) fn gather(
     shape: &ConvShape,
     oihw: &[f32],
