@@ -1,7 +1,7 @@
-//! The transforms of one tile: what is written B, G and A in the literature, for the points 0, +-p, +-q and infinity.
+//! The transforms of one tile: what is written B, G and A in the literature, for the points 0, p, -p, q, -q and infinity.
 //!
-//! With z = x^2, the rows of B for 0 and infinity are the coefficients of (z - p^2)(z - q^2), those for +-p come from z
-//! - q^2, split into even and odd powers, whose sum and difference serve the point and its opposite; likewise +-q. The
+//! With z = x^2, the rows of B for 0 and infinity are the coefficients of (z - p^2)(z - q^2). Those for p and -p come from
+//! z - q^2, split into even and odd powers, whose sum and difference serve the point and its opposite; likewise for q. The
 //! rows of A are the powers of the points; the rows of G are the powers divided by the product of the distances to all
 //! other points. Everything is straight-line code on single values, so that all of it stays in registers.
 
