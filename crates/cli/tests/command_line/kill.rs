@@ -170,6 +170,7 @@ fn going_on_with_other_instructions_warns_of_other_bits() {
         return;
     }
     let other = on("scalar", "avx2").succeeds();
-    let warning = "warning: the run began on avx2 and goes on on scalar: the last bits of its numbers will differ";
-    assert!(other.stderr.contains(warning), "{}", other.stderr);
+    for words in ["warning: the run began on avx2", "goes on on scalar", "the last bits of its numbers will differ"] {
+        assert!(other.stderr.contains(words), "{}", other.stderr);
+    }
 }
