@@ -1,8 +1,13 @@
 //! What a program will do and where everything lies, decided before anything is allocated.
 
+mod gradients;
+mod lifetimes;
+
 use crate::algorithm::Algorithm;
 use crate::memory::{Lifetime, place};
 use crate::stage::{Kind, Schedule, Stage};
+use gradients::{Reach, decide_gradient_writes, decide_relu_passes};
+use lifetimes::{gradient_lifetimes, value_lifetime};
 use roentgen_kernels::{ConvShape, InputLayout, Isa, LinearShape, Region, padded};
 use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, FreezePlan, Mode, Network, Op, ValueId};
 
@@ -261,45 +266,6 @@ pub(crate) enum Owner {
     Tap(usize),
 }
 
-/// Which stored values have a gradient: they depend on something trained or tapped, and the output depends on them.
-struct Reach {
-    gradient: Vec<bool>,
-}
-
-impl Reach {
-    fn new(request: &CompileRequest<'_>, stages: &[Stage], storage: &[ValueId]) -> Result<Reach, EngineError> {
-        let network = request.network;
-        let mut from_below = vec![false; network.values().len()];
-        for tap in &request.gradient_taps {
-            from_below[storage[tap.index()].index()] = true;
-        }
-        for stage in stages {
-            let (weight, bias) = trains(request, stage);
-            let reached = weight || bias || stage.inputs.iter().any(|input| from_below[input.index()]);
-            from_below[stage.output.index()] |= reached;
-        }
-        let mut from_above = vec![false; network.values().len()];
-        if let [output] = request.outputs[..] {
-            from_above[storage[output.index()].index()] = true;
-        }
-        for stage in stages.iter().rev() {
-            if from_above[stage.output.index()] {
-                stage.inputs.iter().for_each(|input| from_above[input.index()] = true);
-            }
-        }
-        for tap in &request.gradient_taps {
-            if !from_above[storage[tap.index()].index()] {
-                return Err(EngineError::NoGradient { name: network.value(*tap).name.clone() });
-            }
-        }
-        Ok(Reach { gradient: from_below.iter().zip(&from_above).map(|(a, b)| *a && *b).collect() })
-    }
-
-    fn has_gradient(&self, id: ValueId) -> bool {
-        self.gradient[id.index()]
-    }
-}
-
 /// Whether a stage's weight and bias are trained by this program.
 fn trains(request: &CompileRequest<'_>, stage: &Stage) -> (bool, bool) {
     let Some(layer) = stage.layer().filter(|_| request.mode == Mode::Train) else { return (false, false) };
@@ -415,153 +381,4 @@ fn batch_norm_mode(plan: &FreezePlan, mode: Mode, layer: ValueId) -> BatchNormMo
         Mode::Evaluate => BatchNormMode::Stored,
         Mode::Train => plan.batch_norm(layer).expect("the plan knows every batch norm"),
     }
-}
-
-/// Says, for each input of each stage that backward visits, how its gradient comes about.
-fn decide_gradient_writes(steps: &mut [Step], reach: &Reach) {
-    let readers = |id: ValueId, steps: &[Step]| -> usize {
-        steps.iter().filter(|s| s.backward).map(|s| s.stage.inputs.iter().filter(|i| **i == id).count()).sum()
-    };
-    let mut written: Vec<ValueId> = Vec::new();
-    for index in (0..steps.len()).rev() {
-        if !steps[index].backward {
-            continue;
-        }
-        let stage = steps[index].stage.clone();
-        for (position, &input) in stage.inputs.iter().enumerate() {
-            if !reach.has_gradient(input) {
-                continue;
-            }
-            let elementwise = matches!(stage.kind, Kind::BatchNorm { .. } | Kind::Relu | Kind::Dropout { .. });
-            steps[index].input_gradients[position] = Some(if written.contains(&input) {
-                GradientWrite::Accumulate
-            } else if elementwise && position == 0 && readers(input, steps) == 1 {
-                GradientWrite::InPlace
-            } else {
-                GradientWrite::Set
-            });
-            written.push(input);
-        }
-    }
-}
-
-/// Lets a convolution that is the last to write the gradient for a ReLU's output, or a max pooling that is the only
-/// one, take it through the ReLU at once. A gradient that the caller wants to see as it was before stays as it is.
-fn decide_relu_passes(steps: &mut [Step], request: &CompileRequest<'_>, storage: &[ValueId]) {
-    let tapped = |id: ValueId| request.gradient_taps.iter().any(|tap| storage[tap.index()] == id);
-    for maker in 0..steps.len() {
-        let Step { stage, backward, .. } = &steps[maker];
-        let value = stage.output;
-        if !(stage.relu && *backward) || tapped(value) {
-            continue;
-        }
-        // Backward runs from the last stage to the first: the first reader writes last.
-        let last_writer = steps.iter().position(|step| step.backward && step.stage.inputs.contains(&value));
-        let Some(writer) = last_writer.map(|index| &mut steps[index]) else { continue };
-        let able = match writer.stage.kind {
-            Kind::Convolution { .. } => true,
-            Kind::MaxPool { .. } => writer.input_gradients[0] == Some(GradientWrite::Set),
-            _ => false,
-        };
-        if able && writer.stage.inputs[0] == value && writer.stage.inputs[1..].iter().all(|i| *i != value) {
-            writer.passes_relu = true;
-            steps[maker].relu_passed = true;
-        }
-    }
-}
-
-fn value_lifetime(
-    request: &CompileRequest<'_>,
-    steps: &[Step],
-    storage: &[ValueId],
-    id: ValueId,
-    backward_of: impl Fn(usize) -> usize,
-    end: usize,
-) -> Option<Lifetime> {
-    let is_entry = request.entries.contains(&id);
-    let made = steps.iter().position(|step| step.stage.output == id);
-    let first = if is_entry { 0 } else { made? };
-    let mut last = first;
-    for (index, step) in steps.iter().enumerate() {
-        if step.stage.inputs.contains(&id) {
-            last = last.max(index);
-            if step.backward && step.reads_input_backward() && step.stage.inputs[0] == id {
-                last = last.max(backward_of(index));
-            }
-        }
-        if step.stage.output == id && step.backward && step.reads_output_backward() {
-            last = last.max(backward_of(index));
-        }
-    }
-    let read_by_caller = request.outputs.iter().chain(&request.taps).any(|read| storage[read.index()] == id);
-    Some(Lifetime { len: 0, first, last: if read_by_caller { end } else { last } })
-}
-
-impl Step {
-    /// Whether backward looks at the first input again.
-    fn reads_input_backward(&self) -> bool {
-        self.passes_relu
-            || match self.stage.kind {
-                Kind::Convolution { .. } | Kind::Linear { .. } => self.trains_weight,
-                Kind::BatchNorm { .. } => {
-                    self.trains_weight || self.trains_bias || self.batch_norm == Some(BatchNormMode::Batch)
-                }
-                Kind::MaxPool { .. } => true,
-                _ => false,
-            }
-    }
-
-    /// Whether backward looks at the output again.
-    fn reads_output_backward(&self) -> bool {
-        self.stage.relu && !self.relu_passed || matches!(self.stage.kind, Kind::MaxPool { .. })
-    }
-}
-
-/// Groups of values whose gradients share memory, with the time from the first write to the last read.
-fn gradient_lifetimes(
-    steps: &[Step],
-    reach: &Reach,
-    request: &CompileRequest<'_>,
-    storage: &[ValueId],
-    backward_of: impl Fn(usize) -> usize,
-) -> Vec<(Vec<ValueId>, Lifetime)> {
-    let mut groups: Vec<(Vec<ValueId>, Lifetime)> = Vec::new();
-    let mut extend = |member: ValueId, joins: Option<ValueId>, time: usize| {
-        let known = groups.iter().position(|(ids, _)| ids.contains(&member) || joins.is_some_and(|j| ids.contains(&j)));
-        match known {
-            Some(index) => {
-                let (ids, life) = &mut groups[index];
-                if !ids.contains(&member) {
-                    ids.push(member);
-                }
-                life.first = life.first.min(time);
-                life.last = life.last.max(time);
-            }
-            None => groups.push((vec![member], Lifetime { len: 0, first: time, last: time })),
-        }
-    };
-    if let [output] = request.outputs[..] {
-        let output = storage[output.index()];
-        if reach.has_gradient(output) {
-            extend(output, None, steps.len());
-        }
-    }
-    for (index, step) in steps.iter().enumerate().rev().filter(|(_, step)| step.backward) {
-        let time = backward_of(index);
-        extend(step.stage.output, None, time);
-        for (input, write) in step.stage.inputs.iter().zip(&step.input_gradients) {
-            match write {
-                Some(GradientWrite::InPlace) => extend(*input, Some(step.stage.output), time),
-                Some(_) => extend(*input, None, time),
-                None => {}
-            }
-        }
-    }
-    // The gradient of an entry is read when all of backward is done.
-    for tap in request.gradient_taps.iter().map(|tap| storage[tap.index()]) {
-        if request.entries.contains(&tap) {
-            extend(tap, None, 2 * steps.len());
-        }
-    }
-    groups
 }
