@@ -88,8 +88,7 @@ unsafe fn relu_backward_kernel<V: Vector>(y: &[f32], dy: &mut [f32]) {
     for (y, dy) in lanes(y).iter().zip(lanes_mut(dy)) {
         // SAFETY: as above.
         let (output, gradient): (V, V) = unsafe { (load(y), load(dy)) };
-        let above_or_nan = output.where_equal(zero, zero, gradient);
-        store(zero.where_greater(output, zero, above_or_nan), dy);
+        store(gradient.pass_relu(output, zero), dy);
     }
 }
 

@@ -72,6 +72,13 @@ pub(crate) trait Vector: Copy {
     /// `then` where `self == other`, else (also where either is NaN) `otherwise`.
     fn where_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
 
+    /// A gradient taken through a ReLU with this output: 0 where the output is not above 0. Where it is NaN the gradient
+    /// stays, as in PyTorch. `zero` is a zero.
+    #[inline(always)]
+    fn pass_relu(self, activation: Self, zero: Self) -> Self {
+        zero.where_greater(activation, zero, activation.where_equal(zero, zero, self))
+    }
+
     /// The lanes in order.
     #[cfg(test)]
     #[inline(always)]

@@ -91,9 +91,7 @@ impl Touch {
                 sum = V::zero().max(sum);
             }
             if !self.activation.is_null() {
-                let activation = V::load(self.activation.add(offset));
-                let kept = activation.where_equal(V::zero(), V::zero(), sum);
-                sum = V::zero().where_greater(activation, V::zero(), kept);
+                sum = sum.pass_relu(V::load(self.activation.add(offset)), V::zero());
             }
             sum
         }

@@ -57,6 +57,12 @@ pub(crate) trait Register: Copy {
     fn where_greater(self, other: Self, then: Self, otherwise: Self) -> Self;
     /// As [`Vector::where_equal`].
     fn where_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// As [`Vector::pass_relu`].
+    #[inline(always)]
+    fn pass_relu(self, activation: Self, zero: Self) -> Self {
+        zero.where_greater(activation, zero, activation.where_equal(zero, zero, self))
+    }
 }
 
 /// Implements [`Register`] for a [`Vector`] that is one register (or none).

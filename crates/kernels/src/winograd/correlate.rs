@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::kernel::{Product, Touch, WinogradKernel};
 use super::tiling::{Place, Tiling};
 use super::weights::{Direction, Group, gather};
-use super::{EXTENT, POINTS, TAPS, TILE};
+use super::{EXTENT, POINT_GAP, POINTS, TAPS, TILE};
 use crate::compute::{Scratch, Shared};
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
@@ -34,10 +34,6 @@ const MOST_TILES_ON_THE_WAY: usize = 256;
 
 /// Floats of transformed inputs that threads share at a time: what a third-level cache holds beside everything else.
 const SHARED_BUDGET: usize = 5 << 19;
-
-/// Floats between the points of a group beyond their own: 64 bytes, since points a multiple of 4 KiB apart would fall
-/// on the same lines of the first-level cache.
-const POINT_GAP: usize = 16;
 
 /// The widest product of any instruction set.
 const MOST_COLUMNS: usize = 14;

@@ -238,10 +238,7 @@ unsafe fn touch_rows<R: Register, const AFFINE: bool, const ADDEND: bool, const 
                         value = floor.max(value);
                     }
                     if MASK {
-                        let activation = R::load(touch.activation.add(at));
-                        // As PyTorch: where the activation is NaN, the gradient stays.
-                        let kept = activation.where_equal(zero, zero, value);
-                        value = zero.where_greater(activation, zero, kept);
+                        value = value.pass_relu(R::load(touch.activation.add(at)), zero);
                     }
                     if STREAM {
                         value.stream(touch.target.add(at));

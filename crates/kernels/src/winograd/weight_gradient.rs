@@ -10,14 +10,11 @@ use std::ops::Range;
 use super::kernel::{TileSum, WinogradKernel};
 use super::tiling::{Place, Tiling};
 use super::weights::Group;
-use super::{EXTENT, POINTS, TAPS};
+use super::{EXTENT, POINT_GAP, POINTS, TAPS};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
 use crate::{Compute, ConvShape, LANES, blocks};
-
-/// See `POINT_GAP` of the forward pass.
-const POINT_GAP: usize = 16;
 
 /// Floats of sums that rest in the second-level cache beside everything else.
 const RESTING_SUMS: usize = 96 * 1024;
