@@ -40,7 +40,8 @@ fn images() -> (Vec<f32>, Vec<usize>) {
 ///
 /// Rounded activations put some values to the other side of a ReLU, whose part of the gradient then appears or is gone:
 /// a share s of them turns the gradient by about the root of s, layer by layer. PyTorch 2.15 under `torch.autocast` in
-/// bf16 has 0.896 at the first layer and 0.990 at the last convolution of this network with these images.
+/// bf16 has 0.896 at the first layer and 0.990 at the last convolution of this network with these images, from a random
+/// start of its own (`reference/mixed_precision_gradients.py`).
 fn arithmetics() -> [(&'static str, Arithmetic, f64); 2] {
     let mixed = Arithmetic { precision: Precision::Bf16, exact: false };
     // Without Winograd's algorithm every blocked convolution has bf16 products.

@@ -5,13 +5,11 @@
 //! gradients, of rows for weight gradients. Elsewhere rounded values are multiplied as f32: the same products, summed
 //! in another order.
 
-use super::correlate::{Correlation, Finish, Start, TargetStrides};
-use super::weight_gradient::WeightGradient;
-use super::window::{Panels, Window};
+use super::window::Panels;
 use super::{ConvFinish, ConvShape, InputLayout};
 use crate::compute::Shared;
 use crate::vector::{pair, rounded};
-use crate::{Compute, Isa, LANES, blocks};
+use crate::{Compute, Isa, LANES};
 
 impl ConvShape {
     /// Whether the `_bf16` kernels compute this convolution and its weight gradient: those of blocked inputs, and those
@@ -66,24 +64,11 @@ impl Compute {
         if !self.multiplies_pairs() {
             return self.with_rounded([x, &[]], |[x, _]| self.conv_forward(shape, batch, x, packed, finish, y));
         }
-        self.check_forward(shape, batch, x, packed, finish, y);
         let panels = match shape.input {
             InputLayout::Blocked => Panels::ChannelPairs,
             InputLayout::Planar => Panels::TapPairs,
         };
-        let (window, target_blocks) = (Window::forward(shape, panels), blocks(shape.out_channels));
-        let correlation = Correlation {
-            window,
-            images: batch,
-            source: x,
-            source_blocks: shape.in_blocks(),
-            weights: packed,
-            target_blocks,
-            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
-            start: finish.bias.map_or(Start::Zero, Start::Bias),
-            finish: Finish::forward(finish),
-        };
-        self.correlate_pairs(&correlation, y);
+        self.forward_from(panels, shape, batch, x, packed, finish, y);
     }
 
     /// As [`Compute::conv_data_gradient`], with products of bf16 and weights from
@@ -110,20 +95,8 @@ impl Compute {
                 self.conv_data_gradient(shape, batch, dy, packed_transposed, activation, dx, accumulate);
             });
         }
-        self.check_data_gradient(shape, batch, dy, packed_transposed, activation, dx);
-        let (window, target_blocks) = (Window::gradient(shape, Panels::ChannelPairs), blocks(shape.in_channels));
-        let correlation = Correlation {
-            window,
-            images: batch,
-            source: dy,
-            source_blocks: blocks(shape.out_channels),
-            weights: packed_transposed,
-            target_blocks,
-            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
-            start: if accumulate { Start::Target } else { Start::Zero },
-            finish: Finish { activation, ..Finish::default() },
-        };
-        self.correlate_pairs(&correlation, dx);
+        let panels = Panels::ChannelPairs;
+        self.data_gradient_from(panels, shape, batch, dy, packed_transposed, activation, dx, accumulate);
     }
 
     /// As [`Compute::conv_weight_gradient`], with products of bf16. The gradient itself is f32 in the same layout.
@@ -145,19 +118,7 @@ impl Compute {
                 self.conv_weight_gradient(shape, batch, x, dy, packed_dw, accumulate);
             });
         }
-        self.check_weight_gradient(shape, batch, x, dy, packed_dw);
-        let (window, output_blocks) = (Window::forward(shape, Panels::RowPairs), blocks(shape.out_channels));
-        let gradient = WeightGradient {
-            window,
-            images: batch,
-            source: x,
-            source_blocks: shape.in_blocks(),
-            output_gradient: dy,
-            output_blocks,
-            strides: TargetStrides::blocked(output_blocks, window.target_height, window.target_width),
-            accumulate,
-        };
-        self.weight_gradient_pairs(&gradient, packed_dw);
+        self.weight_gradient_from(Panels::RowPairs, shape, batch, x, dy, packed_dw, accumulate);
     }
 
     /// Whether the instruction set has products of bf16 pairs.

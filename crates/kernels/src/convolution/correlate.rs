@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::tile::{Initial, Row, Tile, TileVector, Touch, rows_per_tile};
 use super::weight_gradient::Strip;
-use super::window::{Tap, Window};
+use super::window::{Panels, Tap, Window};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
 #[cfg(target_arch = "x86_64")]
@@ -163,20 +163,15 @@ impl WorkList {
 }
 
 impl Compute {
-    pub(crate) fn correlate(&self, correlation: &Correlation, target: &mut [f32]) {
-        with_vector!(self.isa(), V => self.correlate_with::<V>(correlation, target));
-    }
-
-    /// As [`Compute::correlate`], for panels of channel pairs.
-    ///
     /// # Panics
-    /// Where the instruction set has no products of pairs.
-    pub(super) fn correlate_pairs(&self, correlation: &Correlation, target: &mut [f32]) {
+    /// For panels of pairs, where the instruction set has no products of pairs.
+    pub(crate) fn correlate(&self, correlation: &Correlation, target: &mut [f32]) {
+        if correlation.window.panels == Panels::Values {
+            return with_vector!(self.isa(), V => self.correlate_with::<V>(correlation, target));
+        }
         assert_eq!(self.isa(), Isa::Avx512Bf16, "products of bf16 pairs");
         #[cfg(target_arch = "x86_64")]
         self.correlate_with::<Avx512Bf16>(correlation, target);
-        #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("no such instruction set: {:?}", (correlation.images, target.len()));
     }
 
     fn correlate_with<V: TileVector>(&self, correlation: &Correlation, target: &mut [f32]) {

@@ -23,20 +23,7 @@ impl Compute {
         finish: &ConvFinish,
         y: &mut [f32],
     ) {
-        self.check_forward(shape, batch, x, packed, finish, y);
-        let (window, target_blocks) = (Window::forward(shape, Panels::Values), blocks(shape.out_channels));
-        let correlation = Correlation {
-            window,
-            images: batch,
-            source: x,
-            source_blocks: shape.in_blocks(),
-            weights: packed,
-            target_blocks,
-            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
-            start: finish.bias.map_or(Start::Zero, Start::Bias),
-            finish: Finish::forward(finish),
-        };
-        self.correlate(&correlation, y);
+        self.forward_from(Panels::Values, shape, batch, x, packed, finish, y);
     }
 
     /// The gradient for the input, from the gradient for the output.
@@ -60,8 +47,59 @@ impl Compute {
         dx: &mut [f32],
         accumulate: bool,
     ) {
-        self.check_data_gradient(shape, batch, dy, packed_transposed, activation, dx);
-        let (window, target_blocks) = (Window::gradient(shape, Panels::Values), blocks(shape.in_channels));
+        let panels = Panels::Values;
+        self.data_gradient_from(panels, shape, batch, dy, packed_transposed, activation, dx, accumulate);
+    }
+
+    /// [`Compute::conv_forward`] from panels of the given kind, for which the weights are packed.
+    pub(super) fn forward_from(
+        &self,
+        panels: Panels,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        packed: &[f32],
+        finish: &ConvFinish,
+        y: &mut [f32],
+    ) {
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
+        assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
+        finish.check(shape, batch);
+        let (window, target_blocks) = (Window::forward(shape, panels), blocks(shape.out_channels));
+        let correlation = Correlation {
+            window,
+            images: batch,
+            source: x,
+            source_blocks: shape.in_blocks(),
+            weights: packed,
+            target_blocks,
+            strides: TargetStrides::blocked(target_blocks, window.target_height, window.target_width),
+            start: finish.bias.map_or(Start::Zero, Start::Bias),
+            finish: Finish::forward(finish),
+        };
+        self.correlate(&correlation, y);
+    }
+
+    /// [`Compute::conv_data_gradient`] from panels of the given kind, for which the weights are packed.
+    pub(super) fn data_gradient_from(
+        &self,
+        panels: Panels,
+        shape: &ConvShape,
+        batch: usize,
+        dy: &[f32],
+        packed_transposed: &[f32],
+        activation: Option<&[f32]>,
+        dx: &mut [f32],
+        accumulate: bool,
+    ) {
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(packed_transposed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
+        assert_eq!(dx.len(), batch * shape.data_gradient_len(), "input gradient of {batch} x {shape:?}");
+        if let Some(activation) = activation {
+            assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
+        }
+        let (window, target_blocks) = (Window::gradient(shape, panels), blocks(shape.in_channels));
         let correlation = Correlation {
             window,
             images: batch,
@@ -74,39 +112,5 @@ impl Compute {
             finish: Finish { activation, ..Finish::default() },
         };
         self.correlate(&correlation, dx);
-    }
-
-    /// Panics where a length of a forward pass does not fit.
-    pub(super) fn check_forward(
-        &self,
-        shape: &ConvShape,
-        batch: usize,
-        x: &[f32],
-        packed: &[f32],
-        finish: &ConvFinish,
-        y: &[f32],
-    ) {
-        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
-        assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
-        assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
-        finish.check(shape, batch);
-    }
-
-    /// Panics where a length of a data gradient does not fit.
-    pub(super) fn check_data_gradient(
-        &self,
-        shape: &ConvShape,
-        batch: usize,
-        dy: &[f32],
-        packed_transposed: &[f32],
-        activation: Option<&[f32]>,
-        dx: &[f32],
-    ) {
-        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
-        assert_eq!(packed_transposed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
-        assert_eq!(dx.len(), batch * shape.data_gradient_len(), "input gradient of {batch} x {shape:?}");
-        if let Some(activation) = activation {
-            assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
-        }
     }
 }

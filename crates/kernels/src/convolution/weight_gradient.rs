@@ -65,8 +65,24 @@ impl Compute {
         packed_dw: &mut [f32],
         accumulate: bool,
     ) {
-        self.check_weight_gradient(shape, batch, x, dy, packed_dw);
-        let (window, output_blocks) = (Window::forward(shape, Panels::Values), blocks(shape.out_channels));
+        self.weight_gradient_from(Panels::Values, shape, batch, x, dy, packed_dw, accumulate);
+    }
+
+    /// [`Compute::conv_weight_gradient`] from panels of the given kind.
+    pub(super) fn weight_gradient_from(
+        &self,
+        panels: Panels,
+        shape: &ConvShape,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        packed_dw: &mut [f32],
+        accumulate: bool,
+    ) {
+        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
+        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
+        assert_eq!(packed_dw.len(), shape.packed_gradient_len(), "packed weight gradient of {shape:?}");
+        let (window, output_blocks) = (Window::forward(shape, panels), blocks(shape.out_channels));
         let gradient = WeightGradient {
             window,
             images: batch,
@@ -80,38 +96,18 @@ impl Compute {
         self.weight_gradient(&gradient, packed_dw);
     }
 
-    /// Panics where a length of a weight gradient does not fit.
-    pub(super) fn check_weight_gradient(
-        &self,
-        shape: &ConvShape,
-        batch: usize,
-        x: &[f32],
-        dy: &[f32],
-        packed_dw: &[f32],
-    ) {
-        assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
-        assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
-        assert_eq!(packed_dw.len(), shape.packed_gradient_len(), "packed weight gradient of {shape:?}");
-    }
-
-    /// As [`Compute::weight_gradient`], for panels of row pairs.
-    ///
     /// # Panics
-    /// Where the instruction set has no products of pairs.
-    pub(super) fn weight_gradient_pairs(&self, gradient: &WeightGradient, target: &mut [f32]) {
-        assert_eq!(self.isa(), Isa::Avx512Bf16, "products of bf16 pairs");
-        if gradient.images == 0 && !gradient.accumulate {
-            target.fill(0.0);
-        }
-        #[cfg(target_arch = "x86_64")]
-        self.weight_gradient_with::<Avx512Bf16>(gradient, target);
-    }
-
+    /// For panels of pairs, where the instruction set has no products of pairs.
     pub(crate) fn weight_gradient(&self, gradient: &WeightGradient, target: &mut [f32]) {
         if gradient.images == 0 && !gradient.accumulate {
             target.fill(0.0);
         }
-        with_vector!(self.isa(), V => self.weight_gradient_with::<V>(gradient, target));
+        if gradient.window.panels == Panels::Values {
+            return with_vector!(self.isa(), V => self.weight_gradient_with::<V>(gradient, target));
+        }
+        assert_eq!(self.isa(), Isa::Avx512Bf16, "products of bf16 pairs");
+        #[cfg(target_arch = "x86_64")]
+        self.weight_gradient_with::<Avx512Bf16>(gradient, target);
     }
 
     fn weight_gradient_with<V: GradientVector>(&self, gradient: &WeightGradient, target: &mut [f32]) {
