@@ -97,6 +97,9 @@ pub struct Settings {
     /// Augmentation of training images: seed is rotation, random crop and flip [default: seed]
     #[arg(long, value_name = "KIND")]
     pub augment: Option<AugmentKind>,
+    /// Augmented views of each image, shown in turn, epoch after epoch [default: new ones each epoch]
+    #[arg(long, value_name = "K")]
+    pub views: Option<usize>,
     /// Keep the training images in the order of the folder
     #[arg(long)]
     pub no_shuffle: bool,
@@ -151,9 +154,12 @@ pub struct Settings {
     /// Threads of the engine [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Most memory of a compiled program in MiB; batches are cut to keep it [default: nine tenths of what is free]
+    /// Most memory of the compiled programs in MiB; batches are cut to keep it [default: nine tenths of what is free]
     #[arg(long, value_name = "MIB")]
     pub memory_limit: Option<usize>,
+    /// Most disk space for values behind the frozen part, kept while training, in MiB; 0 keeps none [default: 4096]
+    #[arg(long, value_name = "MIB")]
+    pub cache_limit: Option<u64>,
 }
 
 /// Frozen batch norms.

@@ -42,7 +42,7 @@ impl TrainingProgress {
 }
 
 impl Observer for TrainingProgress {
-    fn event(&mut self, event: Event<'_>) {
+    fn event(&mut self, _run: usize, event: Event<'_>) {
         match event {
             Event::Started { steps_done, steps_total, micro_batch } => {
                 if let Some(images) = micro_batch {
@@ -67,7 +67,21 @@ impl Observer for TrainingProgress {
             }
             Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
             Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
-            Event::Saved => {}
+            Event::Saved | Event::Failed { .. } => {}
+            Event::ValuesKept { folder, bytes } => eprintln!(
+                "values behind the frozen part are computed once and kept in {} ({:.1} MiB; --cache-limit bounds it)",
+                folder.display(),
+                bytes as f64 / f64::from(1 << 20)
+            ),
+            Event::ValuesReplaced { path } => {
+                eprintln!("{}: of other weights, data or settings; computed again", path.display());
+            }
+            Event::ValuesGivenUp { path, reason } => {
+                eprintln!(
+                    "warning: {}: {reason}; goes on without, and computes the frozen part each epoch",
+                    path.display()
+                );
+            }
         }
     }
 

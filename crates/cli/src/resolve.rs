@@ -26,6 +26,9 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
     set(&mut config.data.root, data);
     set(&mut config.data.image_size, settings.image_size.as_ref());
     set(&mut config.data.augment, settings.augment.map(augmentation).as_ref());
+    if settings.views.is_some() {
+        config.data.views = settings.views;
+    }
     config.data.shuffle &= !settings.no_shuffle;
     set(&mut config.data.on_bad_image, settings.on_bad_image.map(on_bad_image).as_ref());
     if settings.positive.is_some() {
@@ -67,6 +70,7 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
     if settings.memory_limit.is_some() {
         config.engine.memory_limit_mib = settings.memory_limit;
     }
+    set(&mut config.engine.cache_limit_mib, settings.cache_limit.as_ref());
     Ok(())
 }
 
@@ -77,6 +81,7 @@ pub fn only_resumable(settings: &Settings) -> Outcome {
         epochs: settings.epochs,
         threads: settings.threads,
         memory_limit: settings.memory_limit,
+        cache_limit: settings.cache_limit,
         ..Settings::default()
     };
     // Both are plain data without order: their printed forms differ where they do.
@@ -84,8 +89,8 @@ pub fn only_resumable(settings: &Settings) -> Outcome {
         return Ok(());
     }
     Err(Failure::call(
-        "--resume goes on with the settings of the run; beside it only --data, --epochs, --threads, --memory-limit and \
-         --allow-leaks can be given: for other settings begin a run with --config RUN/config.toml --out DIR",
+        "--resume goes on with the settings of the run; beside it only --data, --epochs, --threads, --memory-limit, \
+         --cache-limit and --allow-leaks can be given: for other settings begin a run with --config RUN/config.toml --out DIR",
     ))
 }
 

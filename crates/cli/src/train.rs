@@ -146,7 +146,7 @@ pub fn train(
         setup.memory_limit_bytes = start::available_memory_bytes();
     }
     // What cannot run leaves the folder as it was.
-    roentgen_train::micro_batch::of(&setup, &engine)?;
+    roentgen_train::check_together(&[&setup], &engine)?;
     if !setup.network.ids().any(|id| setup.plan.batch_norm(id).is_some())
         && setup.config.freeze.frozen_batch_norm == FrozenBatchNorm::Train
     {

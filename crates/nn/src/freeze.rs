@@ -153,6 +153,31 @@ impl FreezePlan {
         self.batch_norm.contains(&Some(BatchNormMode::Batch))
     }
 
+    /// Where the frozen prefix ends: the values that no training step changes and that something which does change is
+    /// computed from, in the order of the network. What lies before them is the same function of the image throughout a
+    /// run. The image itself is such a value where its first use is trained; inside a residual block there are two.
+    ///
+    /// A batch norm that looks at the batch and a dropout change whatever they touch, trained or not.
+    pub fn cut(&self, network: &Network) -> Vec<ValueId> {
+        let mut changes = vec![false; network.values().len()];
+        let mut is_cut = vec![false; network.values().len()];
+        for id in network.ids() {
+            let value = network.value(id);
+            changes[id.index()] = network.tensors().iter().zip(&self.trainable).any(|(t, &flag)| flag && t.value == id)
+                || self.batch_norm(id) == Some(BatchNormMode::Batch)
+                || matches!(value.op, Op::Dropout { .. })
+                || value.inputs.iter().any(|input| changes[input.index()]);
+            if changes[id.index()] {
+                value
+                    .inputs
+                    .iter()
+                    .filter(|input| !changes[input.index()])
+                    .for_each(|input| is_cut[input.index()] = true);
+            }
+        }
+        network.ids().filter(|id| is_cut[id.index()]).collect()
+    }
+
     /// Number of trained parameters.
     pub fn trainable_count(&self, network: &Network) -> usize {
         self.trainable_tensors().map(|index| network.tensors()[index].elements()).sum()
@@ -213,6 +238,21 @@ mod tests {
         let batch = FreezePlan::resolve(&resnet, &["head"], FrozenBatchNorm::Batch).unwrap();
         assert_eq!(mode(&batch, "bn1"), Some(BatchNormMode::Batch));
         assert_eq!(FreezePlan::frozen(&resnet).deepest(), None);
+    }
+
+    #[test]
+    fn a_cut_is_what_the_changing_part_is_computed_from() {
+        let resnet = network("resnet18");
+        let names = |plan: &FreezePlan| -> Vec<String> {
+            plan.cut(&resnet).iter().map(|id| resnet.value(*id).name.clone()).collect()
+        };
+        assert_eq!(names(&plan(&resnet, &["all"])), ["input"]);
+        assert_eq!(names(&plan(&resnet, &["head"])), ["flatten"]);
+        assert_eq!(names(&plan(&resnet, &["layer4", "head"])), ["layer3.1"]);
+        // The shortcut is frozen too, and computed beside the trained convolution.
+        assert_eq!(names(&plan(&resnet, &["layer2.0.conv2", "head"])), ["layer2.0.relu", "layer2.0.downsample.1"]);
+        let batch = FreezePlan::resolve(&resnet, &["head"], FrozenBatchNorm::Batch).unwrap();
+        assert_eq!(names(&batch), ["conv1"]);
     }
 
     #[test]

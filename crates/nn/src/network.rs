@@ -325,6 +325,18 @@ impl Network {
         self.tensors.iter().position(|tensor| tensor.name == name)
     }
 
+    /// Indices of the tensors that some values are computed with, all the way from the image, in ascending order.
+    pub fn tensors_behind(&self, values: &[ValueId]) -> Vec<usize> {
+        let mut needed = vec![false; self.values.len()];
+        values.iter().for_each(|id| needed[id.0] = true);
+        for id in self.ids().rev() {
+            if needed[id.0] {
+                self.values[id.0].inputs.iter().for_each(|input| needed[input.0] = true);
+            }
+        }
+        (0..self.tensors.len()).filter(|index| needed[self.tensors[*index].value.0]).collect()
+    }
+
     /// Number of parameters.
     pub fn parameter_count(&self) -> usize {
         self.tensors.iter().filter(|t| t.kind == TensorKind::Parameter).map(TensorSpec::elements).sum()

@@ -53,6 +53,10 @@ pub struct DataSettings {
     pub image_size: usize,
     /// Augmentation of the training images.
     pub augment: Augmentation,
+    /// How many augmented views of an image there are: epoch E shows view `(E - 1) mod views + 1`. Every epoch draws
+    /// anew where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub views: Option<usize>,
     /// Whether the training rows are drawn in a new order each epoch.
     pub shuffle: bool,
     /// What happens when an image cannot be decoded.
@@ -68,6 +72,7 @@ impl Default for DataSettings {
             root: PathBuf::new(),
             image_size: 224,
             augment: Augmentation::Seed,
+            views: None,
             shuffle: true,
             on_bad_image: OnBadImage::Fail,
             positive: None,
@@ -245,6 +250,8 @@ pub struct EngineSettings {
     /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit_mib: Option<usize>,
+    /// The most that values behind a frozen prefix may take on disk while training, in MiB; 0 keeps none.
+    pub cache_limit_mib: u64,
 }
 
 impl Default for EngineSettings {
@@ -255,6 +262,7 @@ impl Default for EngineSettings {
             exact: false,
             threads: None,
             memory_limit_mib: None,
+            cache_limit_mib: 4096,
         }
     }
 }

@@ -102,6 +102,11 @@ impl RunDirectory {
         self.path.join("plots")
     }
 
+    /// `cache/`: values behind a frozen prefix, kept while training.
+    pub fn cache_folder(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+
     /// `report.html`.
     pub fn report_file(&self) -> PathBuf {
         self.path.join("report.html")

@@ -1,69 +1,97 @@
-//! How many images go through the network at once, under a memory bound.
+//! How many images go through a training program at once, under a memory bound.
 
 use crate::Setup;
-use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, Mode};
+use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, Mode, ValueId};
 
-/// How many images of a batch a run takes at once: all of them, or fewer to keep its memory limit.
+/// Images in a step: the batch size, or all training images where they are fewer.
+pub(crate) fn batch_size(setup: &Setup) -> usize {
+    setup.config.training.batch_size.min(setup.train_rows.len())
+}
+
+/// The training program from `entries` on that takes `images` images at once. Where that is not the whole batch, its
+/// backward passes continue one another.
+pub(crate) fn request<'a>(setup: &'a Setup, entries: &[ValueId], images: usize) -> CompileRequest<'a> {
+    CompileRequest {
+        arithmetic: setup.arithmetic(),
+        entries: entries.to_vec(),
+        micro_batches: images < batch_size(setup),
+        ..CompileRequest::whole(&setup.network, &setup.plan, Mode::Train, images)
+    }
+}
+
+/// How many images of a batch each of some runs takes at once, all their training programs and `beside` bytes together
+/// under a limit of bytes: all images, or fewer, the hungriest program first. A batch is only cut where no batch norm looks at the whole
+/// of it.
 ///
 /// # Errors
-/// Where the memory does not suffice, or the last batch of an epoch is one image whose map has one position left at a
-/// batch norm in training mode.
-pub fn of(setup: &Setup, engine: &dyn Engine) -> Result<usize, EngineError> {
-    let images = setup.train_rows.len();
-    let batch_size = setup.config.training.batch_size.min(images);
+/// Where the memory does not suffice even so: the error names the memory needed. Where the last batch of an epoch is one
+/// image whose map has one position left at a batch norm in training mode.
+pub(crate) fn sizes(
+    runs: &[(&Setup, &[ValueId])],
+    engine: &dyn Engine,
+    limit: Option<usize>,
+    beside: usize,
+) -> Result<Vec<usize>, EngineError> {
+    for (setup, _) in runs {
+        refuse_single_values(setup)?;
+    }
+    let mut sizes: Vec<usize> = runs.iter().map(|(setup, _)| batch_size(setup)).collect();
+    let needed = |run: usize, images: usize| engine.memory_bytes(&request(runs[run].0, runs[run].1, images));
+    let mut needs = (0..runs.len()).map(|run| needed(run, sizes[run])).collect::<Result<Vec<usize>, _>>()?;
+    let Some(limit) = limit else { return Ok(sizes) };
+    let mut hungriest: Vec<usize> = (0..runs.len()).collect();
+    hungriest.sort_by_key(|run| std::cmp::Reverse(needs[*run]));
+    for run in hungriest {
+        let others = beside + needs.iter().sum::<usize>() - needs[run];
+        if others + needs[run] <= limit {
+            break;
+        }
+        if runs[run].0.plan.depends_on_batch() {
+            continue;
+        }
+        // One image is taken where nothing fits: another program may still give way.
+        let (mut fits, mut exceeds) = (1, sizes[run]);
+        while exceeds - fits > 1 {
+            let middle = fits.midpoint(exceeds);
+            if others + needed(run, middle)? <= limit { fits = middle } else { exceeds = middle }
+        }
+        sizes[run] = fits;
+        needs[run] = needed(run, fits)?;
+    }
+    let total = beside + needs.iter().sum::<usize>();
+    if total <= limit {
+        return Ok(sizes);
+    }
+    let uncut = runs.iter().position(|(setup, _)| setup.plan.depends_on_batch());
+    let run = uncut.unwrap_or(0);
+    let setup = runs[run].0;
+    let advice = match uncut {
+        Some(_) => {
+            "a batch norm in training mode looks at the whole batch, so it cannot be cut: lower --batch-size or \
+             --image-size, or raise --memory-limit"
+        }
+        None => "lower --image-size, unfreeze less, or raise --memory-limit",
+    };
+    Err(EngineError::Memory {
+        architecture: setup.network.architecture().into(),
+        image_size: setup.network.image_size(),
+        batch: sizes[run],
+        needed_mib: total.div_ceil(1 << 20),
+        limit_mib: limit >> 20,
+        advice: advice.into(),
+    })
+}
+
+/// A variance of one value is none.
+fn refuse_single_values(setup: &Setup) -> Result<(), EngineError> {
+    let (images, batch_size) = (setup.train_rows.len(), batch_size(setup));
     let last_batch = if images.is_multiple_of(batch_size) { batch_size } else { images % batch_size };
     let single = setup.network.ids().find(|id| {
         let positions = setup.network.value(*id).shape.positions();
         setup.plan.batch_norm(*id) == Some(BatchNormMode::Batch) && last_batch * positions == 1
     });
-    if let Some(id) = single {
-        return Err(EngineError::OneValuePerChannel { name: setup.network.value(id).name.clone() });
+    match single {
+        Some(id) => Err(EngineError::OneValuePerChannel { name: setup.network.value(id).name.clone() }),
+        None => Ok(()),
     }
-    size(setup, engine, batch_size)
-}
-
-/// The training program that takes `images` images at once. Where that is not the whole batch, its backward passes
-/// continue one another.
-pub fn request(setup: &Setup, batch_size: usize, images: usize) -> CompileRequest<'_> {
-    CompileRequest {
-        arithmetic: setup.arithmetic(),
-        micro_batches: images < batch_size,
-        ..CompileRequest::whole(&setup.network, &setup.plan, Mode::Train, images)
-    }
-}
-
-/// The largest number of images, at most `batch_size`, whose training program keeps the limit. A batch is only cut
-/// where no batch norm looks at the whole of it.
-///
-/// # Errors
-/// Where even one image, or a batch that may not be cut, needs more: the error names the memory needed.
-fn size(setup: &Setup, engine: &dyn Engine, batch_size: usize) -> Result<usize, EngineError> {
-    let (network, plan) = (&setup.network, &setup.plan);
-    let needed = |images| engine.memory_bytes(&request(setup, batch_size, images));
-    let Some(limit) = setup.memory_limit_bytes else { return Ok(batch_size) };
-    if needed(batch_size)? <= limit {
-        return Ok(batch_size);
-    }
-    let too_much = |batch: usize, needed: usize, advice: &str| EngineError::Memory {
-        architecture: network.architecture().into(),
-        image_size: network.image_size(),
-        batch,
-        needed_mib: needed.div_ceil(1 << 20),
-        limit_mib: limit >> 20,
-        advice: advice.into(),
-    };
-    if plan.depends_on_batch() {
-        let advice = "a batch norm in training mode looks at the whole batch, so it cannot be cut: lower --batch-size or \
-                      --image-size, or raise --memory-limit";
-        return Err(too_much(batch_size, needed(batch_size)?, advice));
-    }
-    if needed(1)? > limit {
-        return Err(too_much(1, needed(1)?, "lower --image-size, unfreeze less, or raise --memory-limit"));
-    }
-    let (mut fits, mut exceeds) = (1, batch_size);
-    while exceeds - fits > 1 {
-        let middle = fits.midpoint(exceeds);
-        if needed(middle)? <= limit { fits = middle } else { exceeds = middle }
-    }
-    Ok(fits)
 }

@@ -1,10 +1,11 @@
 //! What training tells whoever watches.
 
+use crate::TrainError;
 use roentgen_run::history::EpochRecord;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// Training begins or goes on.
     Started {
@@ -55,12 +56,37 @@ pub enum Event<'a> {
     },
     /// A checkpoint was written.
     Saved,
+    /// Values behind the frozen prefix will be kept on disk, so that they are computed once.
+    ValuesKept {
+        /// Where.
+        folder: &'a Path,
+        /// What they will take, in bytes.
+        bytes: u64,
+    },
+    /// Values of other weights, data or settings were found there and replaced.
+    ValuesReplaced {
+        /// The file.
+        path: &'a Path,
+    },
+    /// The values can no longer be kept, and are computed anew each epoch; nothing else changes.
+    ValuesGivenUp {
+        /// The file that could not be written.
+        path: &'a Path,
+        /// What the system said.
+        reason: &'a str,
+    },
+    /// The run cannot go on; the others of its group do.
+    Failed {
+        /// Why.
+        error: &'a TrainError,
+    },
 }
 
 /// Whoever watches.
 pub trait Observer {
-    /// Called as things happen, on the training thread.
-    fn event(&mut self, event: Event<'_>);
+    /// Called as things happen, on the training thread. `run` counts, from 0, the runs that train together; what
+    /// concerns them all is told of the first.
+    fn event(&mut self, run: usize, event: Event<'_>);
 
     /// Asked before each step; `true` saves a checkpoint and ends training early.
     fn stop_requested(&self) -> bool {

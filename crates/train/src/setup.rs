@@ -35,7 +35,7 @@ pub struct Setup {
     pub rule: Rule,
     /// SHA-256 of what the data is.
     pub data_fingerprint: String,
-    /// The most memory that a compiled program may take, in bytes: the configuration's, where it has one.
+    /// The most memory that the compiled programs may take together, in bytes: the configuration's, where it has one.
     pub memory_limit_bytes: Option<usize>,
     /// Where everything is written.
     pub run: RunDirectory,
@@ -214,6 +214,9 @@ fn check(config: &Config) -> Result<(), TrainError> {
         if holds { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
     };
     ensure(training.batch_size > 0, "the batch size", training.batch_size.to_string(), "at least 1")?;
+    ensure(config.data.views != Some(0), "the number of views", "0".into(), "at least 1")?;
+    let is_drawn = config.data.views.is_none() || config.data.augment != Augmentation::None;
+    ensure(is_drawn, "the number of views without augmentation", "given".into(), "none: all views would be the same")?;
     ensure(training.epochs > 0, "the number of epochs", training.epochs.to_string(), "at least 1")?;
     let rate = training.learning_rate;
     ensure(rate > 0.0 && rate.is_finite(), "the learning rate", rate.to_string(), "a positive number")?;

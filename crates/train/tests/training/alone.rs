@@ -1,5 +1,6 @@
-//! Training as a whole: it learns, it goes on to the same bits, and nothing but the settings decides them.
+//! One run: it learns, it goes on to the same bits, and nothing but the settings decides them.
 
+use crate::support::{StopAfter, config, data, results, setup, to_the_end, train};
 use roentgen_cpu::CpuEngine;
 use roentgen_data::Manifest;
 use roentgen_nn::weights::{StateDict, Values};
@@ -7,27 +8,7 @@ use roentgen_run::config::{Augmentation, Optimizer, Select};
 use roentgen_run::history::{EpochRecord, StepRecord, read_table};
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Checkpoint, Event, Observer, Outcome, Setup, TrainError, fit};
-use std::path::Path;
 use std::sync::Arc;
-
-/// Stops after a number of steps.
-struct StopAfter(u64);
-
-impl Observer for StopAfter {
-    fn event(&mut self, event: Event<'_>) {
-        if let Event::Step { .. } = event {
-            self.0 -= 1;
-        }
-    }
-
-    fn stop_requested(&self) -> bool {
-        self.0 == 0
-    }
-}
-
-fn to_the_end() -> StopAfter {
-    StopAfter(u64::MAX)
-}
 
 /// Stops in the first validation after a number of steps, once.
 struct StopInValidation {
@@ -36,7 +17,7 @@ struct StopInValidation {
 }
 
 impl Observer for StopInValidation {
-    fn event(&mut self, event: Event<'_>) {
+    fn event(&mut self, _run: usize, event: Event<'_>) {
         match event {
             Event::Step { .. } => self.steps -= 1,
             Event::Validation { .. } if self.steps == 0 => self.reached = true,
@@ -47,67 +28,6 @@ impl Observer for StopInValidation {
     fn stop_requested(&self) -> bool {
         self.reached
     }
-}
-
-/// Fifty-two small images of bright discs and dark ones.
-fn data(folder: &Path) {
-    for (split, count) in [("train", 12), ("validation", 10), ("test", 4)] {
-        for (class, sign) in [("infected", 1i32), ("normal", -1)] {
-            let place = folder.join(split).join(class);
-            std::fs::create_dir_all(&place).unwrap();
-            for index in 0..count {
-                let pixels: Vec<u8> = (0..40 * 40)
-                    .map(|i| {
-                        let (x, y) = (i % 40 - 18 - index % 5, i / 40 - 20 + index % 3);
-                        let inside = x * x + y * y < 90;
-                        (128 + if inside { 60 * sign } else { 0 } + (i * 31 + index * 17) % 23) as u8
-                    })
-                    .collect();
-                let file = std::fs::File::create(place.join(format!("{index:02}.png"))).unwrap();
-                let mut encoder = png::Encoder::new(file, 40, 40);
-                encoder.set_color(png::ColorType::Grayscale);
-                encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
-            }
-        }
-    }
-}
-
-fn config(data: &Path) -> Config {
-    let mut config = Config::default();
-    config.data.root = data.to_owned();
-    config.data.image_size = 32;
-    config.network.weights = "none".into();
-    config.network.hidden = 24;
-    config.freeze.unfreeze = vec!["layer4".into(), "head".into()];
-    config.training.epochs = 2;
-    config.training.batch_size = 8;
-    config.training.learning_rate = 0.01;
-    config
-}
-
-fn setup(config: &Config, out: &Path) -> Setup {
-    let run = RunDirectory::new(out);
-    run.create(config).unwrap();
-    let manifest = Arc::new(Manifest::open(&config.data.root).unwrap());
-    Setup::new(config.clone(), manifest, &[], None, run).unwrap()
-}
-
-fn train(config: &Config, out: &Path, threads: usize, mut observer: StopAfter) -> Result<Outcome, TrainError> {
-    fit(&mut setup(config, out), &CpuEngine::new(threads).unwrap(), &mut observer)
-}
-
-/// Everything that must not depend on how a run went: the model's bytes, the losses, the history without its times.
-fn results(out: &Path) -> (Vec<u8>, String, Vec<String>) {
-    let run = RunDirectory::new(out);
-    let history: Vec<EpochRecord> = read_table(&run.history_file()).unwrap();
-    let timeless = |r: &EpochRecord| {
-        format!("{} {} {:?} {} {:?}", r.epoch, r.train_loss, r.valid_loss, r.train_accuracy, r.valid_accuracy)
-    };
-    (
-        std::fs::read(run.model_file()).unwrap(),
-        std::fs::read_to_string(run.steps_file()).unwrap(),
-        history.iter().map(timeless).collect(),
-    )
 }
 
 #[test]
@@ -185,15 +105,15 @@ fn a_memory_limit_and_the_number_of_threads_change_no_bit() {
     let out = |name: &str| folder.path().join(name);
     train(&config, &out("free"), 2, to_the_end()).unwrap();
     train(&config, &out("one thread"), 1, to_the_end()).unwrap();
-    // The packed weights alone are 50.9 MiB.
-    config.engine.memory_limit_mib = Some(51);
+    // The packed weights alone are 50.9 MiB, for training and for validation.
+    config.engine.memory_limit_mib = Some(102);
     train(&config, &out("limited"), 2, to_the_end()).unwrap();
     assert!(results(&out("free")) == results(&out("one thread")));
     assert!(results(&out("free")) == results(&out("limited")));
 
     config.freeze.unfreeze = vec!["all".into()];
     let error = train(&config, &out("cannot be cut"), 2, to_the_end()).unwrap_err().to_string();
-    assert!(error.contains("looks at the whole batch") && error.contains("limit of 51 MiB"), "{error}");
+    assert!(error.contains("looks at the whole batch") && error.contains("limit of 102 MiB"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,346 @@
+//! What training programs are fed with: for batches of rows, the images or the values at cuts behind a frozen prefix.
+//!
+//! Several runs that agree in data, augmentation and frozen prefix take their values from one feed: an image is decoded
+//! once, and one prefix program computes the longest of their prefixes, tapped where each of them is cut. Where no
+//! random draw changes from epoch to epoch, the values are kept on disk, and later epochs neither decode nor compute.
+
+use crate::progress::{Event, Observer};
+use crate::values_file::{Fingerprint, Found, ValuesFile};
+use crate::{Setup, TrainError};
+use roentgen_data::{Augment, Batch, Loader, LoaderRequest, Transform};
+use roentgen_nn::{CompileRequest, Draws, Engine, FreezePlan, Mode, ParameterSet, ParameterStore, Program, ValueId};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::Path;
+
+/// A batch as the programs take it.
+pub(crate) struct Fed<'a> {
+    /// Row in the manifest of each image, `[N]`.
+    pub(crate) rows: &'a [usize],
+    /// Class of each image, `[N]`.
+    pub(crate) labels: &'a [usize],
+    image: ValueId,
+    images: &'a [f32],
+    values: &'a [(ValueId, Vec<f32>)],
+}
+
+impl Fed<'_> {
+    /// The part of a value, `[N, C, H, W]`, that belongs to some images of the batch.
+    pub(crate) fn part(&self, id: ValueId, images: std::ops::Range<usize>) -> &[f32] {
+        let whole = match id == self.image {
+            true => self.images,
+            false => &self.values.iter().find(|(known, _)| *known == id).expect("a value of the feed").1,
+        };
+        let each = whole.len() / self.rows.len();
+        &whole[images.start * each..images.end * each]
+    }
+}
+
+enum Source {
+    /// Between two passes.
+    Idle,
+    /// Images come from files; the values are computed.
+    Images(Loader),
+    /// All values are on disk: the rows that are left, in batches.
+    Disk(std::vec::IntoIter<Vec<usize>>),
+}
+
+/// Feeds one split to one or several runs.
+pub(crate) struct Feed<'a> {
+    setup: &'a Setup,
+    engine: &'a dyn Engine,
+    transform: Transform,
+    /// Cycle of augmented views, where the draws repeat.
+    views: Option<usize>,
+    /// What is behind the prefix, the image left out.
+    cuts: Vec<ValueId>,
+    program: Option<Box<dyn Program>>,
+    /// Images that the program takes at once.
+    images_at_once: usize,
+    files: Vec<ValuesFile>,
+    source: Source,
+    view: u64,
+    batch: Batch,
+    values: Vec<(ValueId, Vec<f32>)>,
+    scratch: Vec<f32>,
+}
+
+impl<'a> Feed<'a> {
+    /// Feeds the values `wanted` of rows of the setup's manifest. `views` is the length of the cycle in which
+    /// augmentation repeats: `None` where every epoch draws anew.
+    pub(crate) fn new(
+        setup: &'a Setup,
+        engine: &'a dyn Engine,
+        transform: Transform,
+        views: Option<usize>,
+        wanted: &[ValueId],
+        images_at_once: usize,
+    ) -> Feed<'a> {
+        let image = setup.network.input();
+        let mut cuts: Vec<ValueId> = wanted.iter().copied().filter(|id| *id != image).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        Feed {
+            setup,
+            engine,
+            transform,
+            views,
+            values: cuts.iter().map(|id| (*id, Vec::new())).collect(),
+            cuts,
+            program: None,
+            images_at_once,
+            files: Vec::new(),
+            source: Source::Idle,
+            view: 0,
+            batch: Batch::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Bytes on disk of what [`Feed::keep_on_disk`] keeps for a number of images.
+    pub(crate) fn bytes_on_disk(&self, images: usize) -> u64 {
+        let elements = |id: &ValueId| self.setup.network.value(*id).shape.elements();
+        let views = self.views.unwrap_or(1);
+        self.cuts.iter().map(|id| ValuesFile::len(elements(id), views * images)).sum()
+    }
+
+    /// Keeps the values in a folder from here on; `prefix` says what they depend on beside this feed's own settings.
+    /// `name` tells the files of this feed from those of others in the folder.
+    pub(crate) fn keep_on_disk(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        prefix: &Fingerprint,
+        observer: &mut dyn Observer,
+    ) {
+        let Some(views) = self.views else { unreachable!("values of draws that never repeat are never used again") };
+        let records = views * self.setup.manifest.rows.len();
+        for id in &self.cuts {
+            let value = self.setup.network.value(*id);
+            let path = folder.join(format!("{name}-{}.values", value.name));
+            let fingerprint = self.fingerprint(prefix, &value.name);
+            match ValuesFile::open(&path, &fingerprint, value.shape.elements(), records) {
+                Ok((file, found)) => {
+                    if found == Found::Other {
+                        observer.event(0, Event::ValuesReplaced { path: &path });
+                    }
+                    self.files.push(file);
+                }
+                Err(error) => return self.give_up(&path, &error, observer),
+            }
+        }
+    }
+
+    /// Goes on without values on disk: everything is computed anew, and nothing is lost but time.
+    fn give_up(&mut self, path: &Path, error: &io::Error, observer: &mut dyn Observer) {
+        self.files.clear();
+        observer.event(0, Event::ValuesGivenUp { path, reason: &error.to_string() });
+    }
+
+    fn fingerprint(&self, prefix: &Fingerprint, value: &str) -> Fingerprint {
+        let setup = self.setup;
+        let mut hash = Sha256::new();
+        hash.update(prefix);
+        let draws = match self.transform.augment {
+            Augment::None => "none".to_owned(),
+            Augment::Seed => format!("seed {} views {:?}", setup.config.training.seed, self.views),
+        };
+        for text in [value, &draws] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hash.finalize().into()
+    }
+
+    fn record(&self, row: usize) -> usize {
+        (self.view as usize).saturating_sub(1) * self.setup.manifest.rows.len() + row
+    }
+
+    /// Begins a pass over rows in an order, in batches. `epoch`, from 1, is what augmentation is drawn for.
+    pub(crate) fn begin(&mut self, order: Vec<usize>, batch_size: usize, epoch: u64) -> Result<(), TrainError> {
+        self.view = self.views.map_or(epoch, |views| (epoch - 1) % views as u64 + 1);
+        let on_disk = |file: &ValuesFile| order.iter().all(|row| file.has(self.record(*row)));
+        self.source = if !self.files.is_empty() && self.files.iter().all(on_disk) {
+            // The prefix has done its work.
+            self.program = None;
+            Source::Disk(order.chunks(batch_size).map(<[usize]>::to_vec).collect::<Vec<_>>().into_iter())
+        } else {
+            Source::Images(self.loader(order, batch_size)?)
+        };
+        Ok(())
+    }
+
+    fn loader(&self, rows: Vec<usize>, batch_size: usize) -> Result<Loader, TrainError> {
+        Ok(Loader::start(LoaderRequest {
+            manifest: self.setup.manifest.clone(),
+            rows,
+            batch_size,
+            transform: self.transform,
+            seed: self.setup.config.training.seed,
+            epoch: self.view,
+            threads: self.engine.threads(),
+            batches_ahead: 2,
+        })?)
+    }
+
+    /// The next batch of the pass; `weights` holds the tensors of the prefix.
+    pub(crate) fn next(
+        &mut self,
+        weights: &mut ParameterStore,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Fed<'_>>, TrainError> {
+        match &mut self.source {
+            Source::Idle => return Ok(None),
+            Source::Images(loader) => {
+                let used = std::mem::take(&mut self.batch);
+                if !used.rows.is_empty() {
+                    loader.recycle(used);
+                }
+                let Some(batch) = loader.next() else { return Ok(None) };
+                self.batch = batch?;
+                self.compute(weights)?;
+                self.store(observer);
+            }
+            Source::Disk(rows) => {
+                let Some(rows) = rows.next() else { return Ok(None) };
+                self.read(rows, weights, observer)?;
+            }
+        }
+        Ok(Some(Fed {
+            rows: &self.batch.rows,
+            labels: &self.batch.labels,
+            image: self.setup.network.input(),
+            images: &self.batch.images,
+            values: &self.values,
+        }))
+    }
+
+    /// Ends a pass; returns the seconds that it waited for images.
+    pub(crate) fn end(&mut self) -> f64 {
+        self.batch = Batch::default();
+        match std::mem::replace(&mut self.source, Source::Idle) {
+            Source::Images(loader) => loader.waited_s(),
+            Source::Idle | Source::Disk(_) => 0.0,
+        }
+    }
+
+    /// Computes the values of the images of the batch.
+    fn compute(&mut self, weights: &mut ParameterStore) -> Result<(), TrainError> {
+        if self.cuts.is_empty() {
+            return Ok(());
+        }
+        let program = match &mut self.program {
+            Some(program) => program,
+            none => {
+                let plan = FreezePlan::frozen(&self.setup.network);
+                let request = prefix_request(self.setup, &plan, &self.cuts, self.images_at_once);
+                none.insert(self.engine.compile(&request)?)
+            }
+        };
+        self.values.iter_mut().for_each(|(_, values)| values.clear());
+        let rows = self.batch.rows.chunks(self.images_at_once);
+        for (images, rows) in self.batch.images.chunks(self.images_at_once * self.transform.tensor_len()).zip(rows) {
+            // Nothing is drawn before a cut.
+            let draws = Draws { seed: 0, epoch: 0, rows };
+            program.forward(weights, ParameterSet::Live, &[images], rows.len(), draws)?;
+            for (id, values) in &mut self.values {
+                program.read(*id, &mut self.scratch)?;
+                values.extend_from_slice(&self.scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the values of the batch that are not on disk yet.
+    fn store(&mut self, observer: &mut dyn Observer) {
+        let mut failure = None;
+        for (index, (_, values)) in self.values.iter().enumerate().take(self.files.len()) {
+            let each = values.len() / self.batch.rows.len();
+            for (row, values) in self.batch.rows.iter().zip(values.chunks_exact(each)) {
+                let record = self.record(*row);
+                if !self.files[index].has(record)
+                    && let Err(error) = self.files[index].write(record, values)
+                {
+                    failure = Some((self.files[index].path().to_owned(), error));
+                }
+            }
+        }
+        if let Some((path, error)) = failure {
+            self.give_up(&path, &error, observer);
+        }
+    }
+
+    /// Reads a batch from disk; what turns out damaged is computed again.
+    fn read(
+        &mut self,
+        rows: Vec<usize>,
+        weights: &mut ParameterStore,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let mut whole = true;
+        for index in 0..self.values.len() {
+            self.values[index].1.clear();
+            for row in &rows {
+                let record = self.record(*row);
+                // A file that cannot be read any more is as good as a damaged one.
+                let there = self.files.get_mut(index).map(|file| file.read(record, &mut self.values[index].1));
+                whole &= matches!(there, Some(Ok(true)));
+            }
+        }
+        if whole {
+            let manifest = &self.setup.manifest;
+            self.batch.labels = rows.iter().map(|row| manifest.rows[*row].label).collect();
+            self.batch.rows = rows;
+            return Ok(());
+        }
+        let batch_size = rows.len();
+        let mut loader = self.loader(rows, batch_size)?;
+        self.batch = loader.next().expect("one batch of at least one row")?;
+        self.compute(weights)?;
+        self.store(observer);
+        Ok(())
+    }
+}
+
+/// A program from the image to some cuts. `plan` is [`FreezePlan::frozen`].
+pub(crate) fn prefix_request<'b>(
+    setup: &'b Setup,
+    plan: &'b FreezePlan,
+    cuts: &[ValueId],
+    images: usize,
+) -> CompileRequest<'b> {
+    CompileRequest {
+        arithmetic: setup.arithmetic(),
+        outputs: cuts.to_vec(),
+        ..CompileRequest::whole(&setup.network, plan, Mode::Evaluate, images)
+    }
+}
+
+/// What the values behind a prefix depend on: data, image size, arithmetic, and the weights of the prefix.
+pub(crate) fn prefix_fingerprint(
+    setup: &Setup,
+    engine: &dyn Engine,
+    weights: &ParameterStore,
+    cuts: &[ValueId],
+) -> Fingerprint {
+    let mut hash = Sha256::new();
+    let arithmetic = setup.arithmetic();
+    let texts = [
+        setup.data_fingerprint.clone(),
+        setup.network.architecture().to_owned(),
+        setup.network.image_size().to_string(),
+        engine.bits(),
+        format!("{:?} {}", arithmetic.precision, arithmetic.exact),
+    ];
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    let mut bytes = Vec::new();
+    for tensor in setup.network.tensors_behind(cuts) {
+        bytes.clear();
+        bytes.extend(weights.tensor(ParameterSet::Live, tensor).iter().flat_map(|value| value.to_le_bytes()));
+        hash.update(&bytes);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,5 @@
+//! Training as a whole, of one run and of several together.
+
+mod alone;
+mod support;
+mod together;

@@ -1,0 +1,213 @@
+//! Runs that train together end as each would alone, and what is kept on disk changes no bit.
+
+use crate::support::{StopAfter, config, data, results, setup, to_the_end, train};
+use roentgen_cpu::CpuEngine;
+use roentgen_run::config::{Augmentation, Precision};
+use roentgen_run::{Config, RunDirectory};
+use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, fit, fit_together};
+use std::path::Path;
+
+/// Configurations of one architecture that differ in what they train, and in more that a group may differ in.
+fn rows(data: &Path) -> Vec<Config> {
+    let base = config(data);
+    // A whole residual block, one convolution inside a block whose shortcut is frozen, and the head alone.
+    [vec!["layer4", "head"], vec!["layer3.0.conv2", "head"], vec!["head"], vec!["all"]]
+        .into_iter()
+        .enumerate()
+        .map(|(index, names)| {
+            let mut config = base.clone();
+            config.freeze.unfreeze = names.into_iter().map(str::to_owned).collect();
+            config.training.learning_rate = 0.01 / (1 + index) as f32;
+            config.training.epochs = 2 + index % 2;
+            config
+        })
+        .collect()
+}
+
+fn train_together(configs: &[Config], out: &Path, threads: usize, observer: &mut dyn Observer) -> Vec<Outcome> {
+    let mut setups: Vec<Setup> =
+        configs.iter().enumerate().map(|(index, config)| setup(config, &out.join(index.to_string()))).collect();
+    let engine = CpuEngine::new(threads).unwrap();
+    let outcomes = fit_together(&mut setups, &engine, &out.join("cache"), observer).unwrap();
+    outcomes.into_iter().map(Result::unwrap).collect()
+}
+
+/// Every run of a group against the same run alone, without anything kept on disk.
+fn assert_as_alone(configs: &[Config], out: &Path) {
+    for (index, config) in configs.iter().enumerate() {
+        let mut config = config.clone();
+        config.engine.cache_limit_mib = 0;
+        let alone = out.join(format!("alone-{index}"));
+        train(&config, &alone, 2, to_the_end()).unwrap();
+        let same = results(&alone) == results(&out.join(index.to_string()));
+        assert!(same, "{:?} of {}", config.freeze.unfreeze, out.display());
+    }
+}
+
+#[test]
+fn runs_in_step_have_the_bits_of_separate_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let out = folder.path().join(format!("{precision:?}"));
+        let mut configs = rows(&folder.path().join("data"));
+        configs.iter_mut().for_each(|config| config.engine.precision = precision);
+        let outcomes = train_together(&configs, &out, 2, &mut to_the_end());
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Finished { .. })), "{outcomes:?}");
+        assert_as_alone(&configs, &out);
+    }
+}
+
+#[test]
+fn a_group_that_is_stopped_anywhere_ends_with_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    for views in [None, Some(2)] {
+        let mut configs = rows(&folder.path().join("data"));
+        configs.truncate(3);
+        configs.iter_mut().for_each(|config| config.data.views = views);
+        let out = folder.path().join(format!("{views:?}"));
+        // Three runs, three steps an epoch: a stop inside the first epoch, and one after the shorter runs have ended.
+        for steps in [5, 4, 7] {
+            let outcomes = train_together(&configs, &out, 1, &mut StopAfter(steps));
+            assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Interrupted { .. })), "{outcomes:?}");
+        }
+        // A kill between two checkpoints parts the runs: the first falls back to its start.
+        let first = RunDirectory::new(out.join("0"));
+        if views.is_none() {
+            std::fs::remove_file(first.last_checkpoint_file()).unwrap();
+        }
+        train_together(&configs, &out, 2, &mut to_the_end());
+        assert_as_alone(&configs, &out);
+    }
+}
+
+/// Counts what is told of values on disk.
+#[derive(Default)]
+struct Told {
+    kept: usize,
+    replaced: usize,
+    given_up: usize,
+}
+
+impl Observer for Told {
+    fn event(&mut self, _run: usize, event: Event<'_>) {
+        match event {
+            Event::ValuesKept { .. } => self.kept += 1,
+            Event::ValuesReplaced { .. } => self.replaced += 1,
+            Event::ValuesGivenUp { .. } => self.given_up += 1,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn values_on_disk_change_no_bit_whatever_happens_to_them() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut configs = rows(&folder.path().join("data"));
+    configs.truncate(3);
+    for config in &mut configs {
+        config.data.augment = Augmentation::None;
+        config.training.epochs = 3;
+    }
+    let whole = folder.path().join("whole");
+    let mut told = Told::default();
+    train_together(&configs, &whole, 2, &mut told);
+    assert_eq!((told.kept, told.replaced, told.given_up), (1, 0, 0));
+    assert_as_alone(&configs, &whole);
+    let cache = whole.join("cache");
+    let file = cache.join("train-layer3.1.values");
+    assert!(file.is_file() && cache.join("validation-flatten.values").is_file());
+
+    // Runs that come later find the values; a damaged record is computed again, and other weights replace them all.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 8;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let copy = |to: &Path| {
+        std::fs::create_dir_all(to.join("cache")).unwrap();
+        for entry in std::fs::read_dir(&cache).unwrap().flatten() {
+            std::fs::copy(entry.path(), to.join("cache").join(entry.file_name())).unwrap();
+        }
+    };
+    let again = folder.path().join("again");
+    copy(&again);
+    let mut told = Told::default();
+    train_together(&configs, &again, 2, &mut told);
+    assert_eq!((told.kept, told.replaced, told.given_up), (1, 0, 0));
+    assert_ne!(std::fs::read(again.join("cache/train-layer3.1.values")).unwrap(), bytes);
+    let other = folder.path().join("other");
+    copy(&other);
+    configs.iter_mut().for_each(|config| config.training.seed = 5);
+    let mut told = Told::default();
+    train_together(&configs, &other, 2, &mut told);
+    // Three cuts with four values, for training and validation.
+    assert_eq!((told.kept, told.replaced, told.given_up), (1, 8, 0));
+    assert_as_alone(&configs, &other);
+
+    // A place that cannot be written costs time alone.
+    let blocked = folder.path().join("blocked");
+    std::fs::create_dir_all(&blocked).unwrap();
+    std::fs::write(blocked.join("cache"), b"a file where the folder should be").unwrap();
+    let mut told = Told::default();
+    train_together(&configs, &blocked, 2, &mut told);
+    assert_eq!((told.kept, told.given_up), (1, 2));
+    assert_as_alone(&configs, &blocked);
+}
+
+#[test]
+fn one_run_keeps_its_values_while_it_trains_and_leaves_none() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.data.augment = Augmentation::None;
+    let out = folder.path().join("kept");
+    // The values are there after a stop, and are used when the run goes on.
+    train(&config, &out, 2, StopAfter(4)).unwrap();
+    assert!(out.join("cache/train-layer3.1.values").is_file());
+    train(&config, &out, 2, to_the_end()).unwrap();
+    assert!(!out.join("cache").exists());
+    config.engine.cache_limit_mib = 0;
+    let none = folder.path().join("none");
+    let mut told = Told::default();
+    fit(&mut setup(&config, &none), &CpuEngine::new(2).unwrap(), &mut told).unwrap();
+    assert_eq!(told.kept, 0);
+    assert!(results(&out) == results(&none));
+}
+
+#[test]
+fn a_run_that_diverges_leaves_the_others_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut configs = rows(&folder.path().join("data"));
+    configs[1].training.learning_rate = 1e30;
+    let out = folder.path().join("out");
+    let mut setups: Vec<Setup> =
+        configs.iter().enumerate().map(|(index, config)| setup(config, &out.join(index.to_string()))).collect();
+    let engine = CpuEngine::new(2).unwrap();
+    let mut outcomes = fit_together(&mut setups, &engine, &out.join("cache"), &mut to_the_end()).unwrap();
+    assert!(matches!(outcomes.remove(1), Err(TrainError::NotFinite { .. })));
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Finished { .. }))));
+    train(&configs[2], &out.join("alone"), 2, to_the_end()).unwrap();
+    assert!(results(&out.join("2")) == results(&out.join("alone")));
+}
+
+#[test]
+fn strangers_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let base = config(&folder.path().join("data"));
+    let refusal = |change: &dyn Fn(&mut Config)| {
+        let mut other = base.clone();
+        change(&mut other);
+        let out = folder.path().join("refused");
+        let mut setups = [setup(&base, &out.join("a")), setup(&other, &out.join("b"))];
+        let engine = CpuEngine::new(1).unwrap();
+        fit_together(&mut setups, &engine, &out, &mut to_the_end()).unwrap_err().to_string()
+    };
+    assert!(refusal(&|c| c.training.batch_size = 4).contains("another batch size"));
+    assert!(refusal(&|c| c.training.seed = 1).contains("another order of images"));
+    assert!(refusal(&|c| c.network.architecture = "resnet34".into()).contains("another architecture"));
+    assert!(refusal(&|c| c.data.augment = Augmentation::None).contains("another augmentation"));
+}
