@@ -57,7 +57,9 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let positive = positive_class(&model.description.classes, positive.map(String::as_str))?;
     let engine = start::engine(arguments.threads.or(config.engine.threads))?;
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
-    let manifest = start::manifest(root)?;
+    // Other data have their own splits.
+    let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
+    let manifest = start::manifest(root, cross_validation)?;
     let label_of = labels(&manifest, &model.description.classes, &arguments.map)?;
     let rows = manifest.require_split(split)?;
     let what = arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image);

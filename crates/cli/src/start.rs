@@ -4,11 +4,11 @@ use crate::download;
 use crate::failure::{Failure, Outcome};
 use crate::progress;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Manifest, check_images};
+use roentgen_data::{DataError, Fold, Manifest, check_images};
 use roentgen_nn::weights::official_file;
 use roentgen_nn::{Head, architecture};
 use roentgen_run::RunDirectory;
-use roentgen_run::config::OnBadImage;
+use roentgen_run::config::{CrossValidation, OnBadImage};
 use roentgen_run::environment::SkippedImage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,13 +36,17 @@ pub fn available_memory_bytes() -> Option<usize> {
     kib.checked_mul(1024)?.checked_div(10)?.checked_mul(9)
 }
 
-/// Opens a data set.
-pub fn manifest(root: &Path) -> Outcome<Arc<Manifest>> {
+/// Opens a data set, with the splits of a cross-validation where the settings name one.
+pub fn manifest(root: &Path, cross_validation: Option<CrossValidation>) -> Outcome<Arc<Manifest>> {
     if !root.exists() {
         let path = root.display();
         return Err(Failure::call(format!("{path}: no such folder; say with --data where the data set is")));
     }
-    Ok(Arc::new(Manifest::open(root)?))
+    let mut manifest = Manifest::open(root)?;
+    if let Some(CrossValidation { folds, held_out, seed }) = cross_validation {
+        manifest.cross_validate(Fold { folds, held_out, seed })?;
+    }
+    Ok(Arc::new(manifest))
 }
 
 /// Rows that cannot be decoded, with why; looked for where they are to be skipped. An empty list where they are not:

@@ -12,6 +12,8 @@ use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Checkpoint, Setup, TrainError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(arguments: &Train) -> Outcome {
@@ -112,61 +114,23 @@ pub fn train(
     notices: &[String],
 ) -> Outcome<roentgen_train::Outcome> {
     // `None` also where there is no folder yet.
-    let mut held = run.lock()?;
+    let held = run.lock()?;
     let engine = start::engine(config.engine.threads)?;
-    let manifest = start::manifest(&config.data.root)?;
-    Setup::check(&config, &manifest)?;
-    check_leaks(&manifest, allow_leaks)?;
-    // The test images as well: the report lists what evaluation will leave out.
-    let all: Vec<usize> = (0..manifest.rows.len()).collect();
-    let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads())?;
-    let skip: Vec<usize> = bad.iter().map(|(row, _)| *row).collect();
-    let weights = match resumes {
-        true => None,
-        false => start::weight_file(&config.network.weights, &config.network.architecture)?,
-    };
-    let mut setup = Setup::new(config, manifest, &skip, weights.as_deref(), run.clone())?;
-    let known = resumes.then(|| Environment::read(&run.environment_file())).transpose()?;
-    if resumes {
-        let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
-        // Before config.toml is written again: --data may name other data.
-        checkpoint.check(&setup)?;
-        warn_of_other_bits(&checkpoint.instruction_set, &engine.bits());
-    }
-    let mut environment = environment(&setup, &engine, &bad, notices);
-    if let Some(known) = known {
-        // Where the run began, and what was said of it then, does not change by going on.
-        environment.start = known.start;
-        let new = std::mem::replace(&mut environment.warnings, known.warnings);
-        environment.warnings.extend(new);
-        let mut seen = BTreeSet::new();
-        environment.warnings.retain(|warning| seen.insert(warning.clone()));
-    }
-    if setup.memory_limit_bytes.is_none() {
-        setup.memory_limit_bytes = start::available_memory_bytes();
-    }
+    let data = Data::open(&config, allow_leaks, &engine)?;
+    let mut ready = Ready::new(config, run.clone(), resumes, &data, notices, &engine)?;
     // What cannot run leaves the folder as it was.
-    roentgen_train::check_together(&[&setup], &engine)?;
-    if !setup.network.ids().any(|id| setup.plan.batch_norm(id).is_some())
-        && setup.config.freeze.frozen_batch_norm == FrozenBatchNorm::Train
-    {
-        eprintln!("note: {} has no batch norm; --frozen-bn train changes nothing", setup.network.architecture());
-    }
-    run.create(&setup.config)?;
-    if held.is_none() {
-        held = run.lock()?;
-    }
-    environment.write(&run.environment_file())?;
+    roentgen_train::check_together(&[&ready.setup], &engine)?;
+    let _held = ready.claim(held)?;
     // Before this there is nothing to save, and Ctrl-C ends the program as usual.
     let stop = interrupt::flag();
-    let plan = &setup.plan;
+    let setup = &mut ready.setup;
     eprintln!(
         "{} on {} images ({} for validation), {}: training {} of {} parameters, {} on {} threads",
         setup.network.architecture(),
         setup.train_rows.len(),
         setup.validation_rows.len(),
-        environment.start,
-        plan.trainable_count(&setup.network),
+        ready.environment.start,
+        setup.plan.trainable_count(&setup.network),
         setup.network.parameter_count(),
         engine.description(),
         engine.threads(),
@@ -174,16 +138,94 @@ pub fn train(
     if setup.validation_rows.is_empty() {
         eprintln!("note: there is no validation split; nothing says when to stop");
     }
-    let outcome = roentgen_train::fit(&mut setup, &engine, &mut TrainingProgress::new(stop)).map_err(|error| {
+    roentgen_train::fit(setup, &engine, &mut TrainingProgress::new(stop)).map_err(|error| {
         let resumable = run.last_checkpoint_file().is_file() && !matches!(error, TrainError::NotFinite { .. });
         let failure = Failure::from(error);
         if resumable {
             eprintln!("note: the last checkpoint is kept: `roentgen train --resume {}`", run.path().display());
         }
         failure
-    })?;
-    drop(held);
-    Ok(outcome)
+    })
+}
+
+/// A data set that can be trained on, and what of it cannot be decoded.
+pub struct Data {
+    /// The images.
+    pub manifest: Arc<Manifest>,
+    bad: Vec<(usize, DataError)>,
+}
+
+impl Data {
+    /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks.
+    pub fn open(config: &Config, allow_leaks: bool, engine: &dyn Engine) -> Outcome<Data> {
+        let manifest = start::manifest(&config.data.root, config.data.cross_validation)?;
+        Setup::check(config, &manifest)?;
+        check_leaks(&manifest, allow_leaks)?;
+        // The test images as well: the report lists what evaluation will leave out.
+        let all: Vec<usize> = (0..manifest.rows.len()).collect();
+        let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads())?;
+        Ok(Data { manifest, bad })
+    }
+}
+
+/// A run that could begin or go on, of which nothing is written yet.
+pub struct Ready {
+    /// Settings, data, network and weights.
+    pub setup: Setup,
+    /// What will be written about where it runs.
+    pub environment: Environment,
+}
+
+impl Ready {
+    /// Brings a configuration and its data together; a run that `resumes` takes its weights from its checkpoint.
+    pub fn new(
+        config: Config,
+        run: RunDirectory,
+        resumes: bool,
+        data: &Data,
+        notices: &[String],
+        engine: &dyn Engine,
+    ) -> Outcome<Ready> {
+        let skip: Vec<usize> = data.bad.iter().map(|(row, _)| *row).collect();
+        let weights = match resumes {
+            true => None,
+            false => start::weight_file(&config.network.weights, &config.network.architecture)?,
+        };
+        let mut setup = Setup::new(config, data.manifest.clone(), &skip, weights.as_deref(), run)?;
+        let run = &setup.run;
+        let mut environment = environment(&setup, engine, &data.bad, notices);
+        if resumes {
+            let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
+            // Before config.toml is written again: --data may name other data.
+            checkpoint.check(&setup)?;
+            warn_of_other_bits(&checkpoint.instruction_set, &engine.bits());
+            // Where the run began, and what was said of it then, does not change by going on.
+            let known = Environment::read(&run.environment_file())?;
+            environment.start = known.start;
+            let new = std::mem::replace(&mut environment.warnings, known.warnings);
+            environment.warnings.extend(new);
+            let mut seen = BTreeSet::new();
+            environment.warnings.retain(|warning| seen.insert(warning.clone()));
+        }
+        if setup.memory_limit_bytes.is_none() {
+            setup.memory_limit_bytes = start::available_memory_bytes();
+        }
+        if !setup.network.ids().any(|id| setup.plan.batch_norm(id).is_some())
+            && setup.config.freeze.frozen_batch_norm == FrozenBatchNorm::Train
+        {
+            eprintln!("note: {} has no batch norm; --frozen-bn train changes nothing", setup.network.architecture());
+        }
+        Ok(Ready { setup, environment })
+    }
+
+    /// Makes the run's folder and writes what is known before the first step. Returns its lock, `held` where it is one.
+    pub fn claim(&self, held: Option<File>) -> Outcome<Option<File>> {
+        let run = &self.setup.run;
+        run.create(&self.setup.config)?;
+        let held = if held.is_some() { held } else { run.lock()? };
+        self.environment.write(&run.environment_file())?;
+        Ok(held)
+    }
 }
 
 /// A patient in two splits makes every test figure too good.

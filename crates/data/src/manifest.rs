@@ -198,6 +198,24 @@ impl Manifest {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// SHA-256 over paths and file sizes: what makes images the same, whatever is known of them and whichever split they
+    /// are in.
+    ///
+    /// # Errors
+    /// [`DataError::Unreadable`] where a file has gone.
+    pub fn images_fingerprint(&self) -> Result<[u8; 32], DataError> {
+        let mut hash = Sha256::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            let path = self.path_of(index);
+            let size = path.metadata().map_err(|source| DataError::Unreadable { path, source })?.len();
+            let name = row.path.as_os_str().as_encoded_bytes();
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            hash.update(size.to_le_bytes());
+        }
+        Ok(hash.finalize().into())
+    }
+
     /// The patients that stand in more than one split, sorted. Images of unknown patients are not counted: whether
     /// they are disjoint is not provable.
     pub fn patients_across_splits(&self) -> Vec<SharedPatient> {

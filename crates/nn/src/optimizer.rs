@@ -27,6 +27,17 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// Numbers that are kept from step to step for each trained parameter.
+    pub fn state_per_parameter(self) -> usize {
+        match self {
+            Rule::Sgd { momentum: 0.0, .. } => 0,
+            Rule::Sgd { .. } => 1,
+            Rule::AdamW { .. } => 2,
+        }
+    }
+}
+
 /// What holds for one parameter: the optimizer's settings are a table, resolved once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParameterSettings {
@@ -78,11 +89,8 @@ impl Optimizer {
             })
             .collect();
         let len = layout.flat().len();
-        let (first, second) = match rule {
-            Rule::Sgd { momentum: 0.0, .. } => (0, 0),
-            Rule::Sgd { .. } => (len, 0),
-            Rule::AdamW { .. } => (len, len),
-        };
+        let kept = rule.state_per_parameter();
+        let (first, second) = (if kept > 0 { len } else { 0 }, if kept > 1 { len } else { 0 });
         Optimizer { rule, entries, first: vec![0.0; first], second: vec![0.0; second], steps: 0 }
     }
 

@@ -64,6 +64,22 @@ pub struct DataSettings {
     /// The positive class by name; chosen by convention where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positive: Option<String>,
+    /// The splits of a cross-validation, in place of the data's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_validation: Option<CrossValidation>,
+}
+
+/// One fold of a cross-validation: whole patients, drawn from all images, whatever split they were in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossValidation {
+    /// How many folds there are, at least 3.
+    pub folds: usize,
+    /// The fold that is tested on, from 1; the next is validated on, and the others are trained on.
+    pub held_out: usize,
+    /// Decides which patient comes into which fold.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 impl Default for DataSettings {
@@ -76,6 +92,7 @@ impl Default for DataSettings {
             shuffle: true,
             on_bad_image: OnBadImage::Fail,
             positive: None,
+            cross_validation: None,
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Purpose {
     Phantom = 5,
     /// Resampling for intervals and tests; the item is the resample.
     Bootstrap = 6,
+    /// Patients of a cross-validation; epoch 0, item 0.
+    Folds = 7,
 }
 
 /// The generator for `(seed, purpose, epoch, item)`. Two calls with the same arguments give the same numbers on every

@@ -9,12 +9,14 @@ pub mod directory;
 pub mod draw;
 pub mod environment;
 mod error;
+pub mod experiment;
 pub mod history;
 pub mod predictions;
 
 pub use config::Config;
 pub use directory::RunDirectory;
 pub use error::RunError;
+pub use experiment::Experiment;
 
 /// Version of the run directory's formats that this build writes. Older ones keep opening; a newer one is refused.
 pub const FORMAT_VERSION: u32 = 1;

@@ -73,8 +73,8 @@ fn arrange_behind_prefix(setups: &[&Setup], engine: &dyn Engine, may_keep: bool)
     let train_cuts = cut_or_whole(!alone || keep_train);
     let validation_cuts = cut_or_whole(!alone || keep_validation);
 
-    // Beside the training programs: a program for the prefix in each feed, one for validation in each run, and what one
-    // batch has at the cuts.
+    // Beside the training programs: the numbers of each run and of the prefix, a program for the prefix in each feed, one
+    // for validation in each run, and what one batch has at the cuts.
     let frozen = FreezePlan::frozen(&first.network);
     let prefixes: Vec<Vec<ValueId>> = [&train_cuts, &validation_cuts]
         .into_iter()
@@ -85,7 +85,11 @@ fn arrange_behind_prefix(setups: &[&Setup], engine: &dyn Engine, may_keep: bool)
     let each = |id: &ValueId| 4 * first.network.value(*id).shape.elements();
     let waiting: usize = not_the_image(&train_cuts.concat(), image).iter().map(each).sum();
     let beside = |images: usize| -> Result<usize, EngineError> {
-        let mut bytes = waiting * micro_batch::batch_size(first);
+        let mut bytes =
+            waiting * micro_batch::batch_size(first) + setups.iter().map(|setup| numbers(setup)).sum::<usize>();
+        if !prefixes.is_empty() {
+            bytes += 4 * first.network.parameter_count();
+        }
         for cuts in &prefixes {
             bytes += engine.memory_bytes(&prefix_request(first, &frozen, cuts, images))?;
         }
@@ -132,6 +136,12 @@ pub(crate) fn validation_request<'a>(
         arithmetic: setup.arithmetic(),
         ..CompileRequest::whole(&setup.network, plan, Mode::Evaluate, images)
     }
+}
+
+/// Bytes of a run's parameters, gradients and optimizer.
+fn numbers(setup: &Setup) -> usize {
+    let trained = setup.plan.trainable_count(&setup.network);
+    4 * (setup.network.parameter_count() + trained * (1 + setup.rule.state_per_parameter()))
 }
 
 fn not_the_image(values: &[ValueId], image: ValueId) -> Vec<ValueId> {

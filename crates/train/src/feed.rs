@@ -104,21 +104,24 @@ impl<'a> Feed<'a> {
         self.cuts.iter().map(|id| ValuesFile::len(elements(id), views * images)).sum()
     }
 
-    /// Keeps the values in a folder from here on; `prefix` says what they depend on beside this feed's own settings.
-    /// `name` tells the files of this feed from those of others in the folder.
+    /// Keeps the values in a folder from here on; `weights` holds the tensors of the prefix. Where nothing is drawn, all
+    /// splits and folds have their values in one file, and find those of each other.
     pub(crate) fn keep_on_disk(
         &mut self,
         folder: &Path,
-        name: &str,
-        prefix: &Fingerprint,
+        weights: &ParameterStore,
         observer: &mut dyn Observer,
-    ) {
+    ) -> Result<(), TrainError> {
         let Some(views) = self.views else { unreachable!("values of draws that never repeat are never used again") };
         let records = views * self.setup.manifest.rows.len();
-        for id in &self.cuts {
-            let value = self.setup.network.value(*id);
-            let path = folder.join(format!("{name}-{}.values", value.name));
-            let fingerprint = self.fingerprint(prefix, &value.name);
+        let kind = match self.transform.augment {
+            Augment::None => "plain",
+            Augment::Seed => "augmented",
+        };
+        for id in self.cuts.clone() {
+            let value = self.setup.network.value(id);
+            let path = folder.join(format!("{kind}-{}.values", value.name));
+            let fingerprint = self.fingerprint(id, weights)?;
             match ValuesFile::open(&path, &fingerprint, value.shape.elements(), records) {
                 Ok((file, found)) => {
                     if found == Found::Other {
@@ -126,9 +129,13 @@ impl<'a> Feed<'a> {
                     }
                     self.files.push(file);
                 }
-                Err(error) => return self.give_up(&path, &error, observer),
+                Err(error) => {
+                    self.give_up(&path, &error, observer);
+                    break;
+                }
             }
         }
+        Ok(())
     }
 
     /// Goes on without values on disk: everything is computed anew, and nothing is lost but time.
@@ -137,19 +144,36 @@ impl<'a> Feed<'a> {
         observer.event(0, Event::ValuesGivenUp { path, reason: &error.to_string() });
     }
 
-    fn fingerprint(&self, prefix: &Fingerprint, value: &str) -> Fingerprint {
+    /// Of all that a value depends on: images and their size, draws, arithmetic, and the weights that it is computed
+    /// with.
+    fn fingerprint(&self, id: ValueId, weights: &ParameterStore) -> Result<Fingerprint, TrainError> {
         let setup = self.setup;
         let mut hash = Sha256::new();
-        hash.update(prefix);
+        hash.update(setup.manifest.images_fingerprint()?);
         let draws = match self.transform.augment {
             Augment::None => "none".to_owned(),
             Augment::Seed => format!("seed {} views {:?}", setup.config.training.seed, self.views),
         };
-        for text in [value, &draws] {
+        let arithmetic = setup.arithmetic();
+        let texts = [
+            setup.network.architecture().to_owned(),
+            setup.network.value(id).name.clone(),
+            setup.network.image_size().to_string(),
+            draws,
+            self.engine.bits(),
+            format!("{:?} {}", arithmetic.precision, arithmetic.exact),
+        ];
+        for text in texts {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
-        hash.finalize().into()
+        let mut bytes = Vec::new();
+        for tensor in setup.network.tensors_behind(&[id]) {
+            bytes.clear();
+            bytes.extend(weights.tensor(ParameterSet::Live, tensor).iter().flat_map(|value| value.to_le_bytes()));
+            hash.update(&bytes);
+        }
+        Ok(hash.finalize().into())
     }
 
     fn record(&self, row: usize) -> usize {
@@ -314,33 +338,4 @@ pub(crate) fn prefix_request<'b>(
         outputs: cuts.to_vec(),
         ..CompileRequest::whole(&setup.network, plan, Mode::Evaluate, images)
     }
-}
-
-/// What the values behind a prefix depend on: data, image size, arithmetic, and the weights of the prefix.
-pub(crate) fn prefix_fingerprint(
-    setup: &Setup,
-    engine: &dyn Engine,
-    weights: &ParameterStore,
-    cuts: &[ValueId],
-) -> Fingerprint {
-    let mut hash = Sha256::new();
-    let arithmetic = setup.arithmetic();
-    let texts = [
-        setup.data_fingerprint.clone(),
-        setup.network.architecture().to_owned(),
-        setup.network.image_size().to_string(),
-        engine.bits(),
-        format!("{:?} {}", arithmetic.precision, arithmetic.exact),
-    ];
-    for text in texts {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    }
-    let mut bytes = Vec::new();
-    for tensor in setup.network.tensors_behind(cuts) {
-        bytes.clear();
-        bytes.extend(weights.tensor(ParameterSet::Live, tensor).iter().flat_map(|value| value.to_le_bytes()));
-        hash.update(&bytes);
-    }
-    hash.finalize().into()
 }

@@ -1,11 +1,11 @@
 //! The training loop, of one run or of several that share their batches and their frozen prefix.
 
 use crate::arrangement::{Arrangement, arrange};
-use crate::feed::{Feed, prefix_fingerprint};
+use crate::feed::Feed;
 use crate::learner::Learner;
 use crate::{Event, Observer, Setup, TrainError};
 use roentgen_data::{Augment, Transform, epoch_order};
-use roentgen_nn::{Engine, ParameterSet, ParameterStore, ValueId};
+use roentgen_nn::{Engine, ParameterSet, ParameterStore};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -118,14 +118,11 @@ impl<'a> Group<'a> {
         let work_is_left = learners.iter().any(Learner::work_is_left);
         if work_is_left && (arrangement.keep_train || arrangement.keep_validation) {
             observer.event(0, Event::ValuesKept { folder: cache, bytes: arrangement.bytes_on_disk });
-            let mut cuts: Vec<ValueId> = arrangement.validation_cuts.concat();
-            cuts.extend(&union);
-            let fingerprint = prefix_fingerprint(first, engine, &weights, &cuts);
             if arrangement.keep_train {
-                train.keep_on_disk(cache, "train", &fingerprint, observer);
+                train.keep_on_disk(cache, &weights, observer)?;
             }
             if arrangement.keep_validation {
-                validation.keep_on_disk(cache, "validation", &fingerprint, observer);
+                validation.keep_on_disk(cache, &weights, observer)?;
             }
         }
         Ok(Group {

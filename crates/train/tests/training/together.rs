@@ -117,8 +117,8 @@ fn values_on_disk_change_no_bit_whatever_happens_to_them() {
     assert_eq!((told.kept, told.replaced, told.given_up), (1, 0, 0));
     assert_as_alone(&configs, &whole);
     let cache = whole.join("cache");
-    let file = cache.join("train-layer3.1.values");
-    assert!(file.is_file() && cache.join("validation-flatten.values").is_file());
+    let file = cache.join("plain-layer3.1.values");
+    assert!(file.is_file() && cache.join("plain-flatten.values").is_file());
 
     // Runs that come later find the values; a damaged record is computed again, and other weights replace them all.
     let mut bytes = std::fs::read(&file).unwrap();
@@ -136,14 +136,14 @@ fn values_on_disk_change_no_bit_whatever_happens_to_them() {
     let mut told = Told::default();
     train_together(&configs, &again, 2, &mut told);
     assert_eq!((told.kept, told.replaced, told.given_up), (1, 0, 0));
-    assert_ne!(std::fs::read(again.join("cache/train-layer3.1.values")).unwrap(), bytes);
+    assert_ne!(std::fs::read(again.join("cache/plain-layer3.1.values")).unwrap(), bytes);
     let other = folder.path().join("other");
     copy(&other);
     configs.iter_mut().for_each(|config| config.training.seed = 5);
     let mut told = Told::default();
     train_together(&configs, &other, 2, &mut told);
-    // Three cuts with four values, for training and validation.
-    assert_eq!((told.kept, told.replaced, told.given_up), (1, 8, 0));
+    // Three cuts with four values.
+    assert_eq!((told.kept, told.replaced, told.given_up), (1, 4, 0));
     assert_as_alone(&configs, &other);
 
     // A place that cannot be written costs time alone.
@@ -165,7 +165,7 @@ fn one_run_keeps_its_values_while_it_trains_and_leaves_none() {
     let out = folder.path().join("kept");
     // The values are there after a stop, and are used when the run goes on.
     train(&config, &out, 2, StopAfter(4)).unwrap();
-    assert!(out.join("cache/train-layer3.1.values").is_file());
+    assert!(out.join("cache/plain-layer3.1.values").is_file());
     train(&config, &out, 2, to_the_end()).unwrap();
     assert!(!out.join("cache").exists());
     config.engine.cache_limit_mib = 0;
