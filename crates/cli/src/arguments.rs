@@ -19,6 +19,8 @@ pub enum Command {
     Demo(Demo),
     /// Fine-tune a network on a folder of images
     Train(Box<Train>),
+    /// Train the rows of an experiment, and compare them in tables and a report
+    Experiment(Box<ExperimentArguments>),
     /// Evaluate a run on a split: predictions, metrics with intervals, best and worst images
     Evaluate(Evaluate),
     /// Write a run's report, one self-contained HTML page
@@ -66,6 +68,31 @@ pub struct Train {
     #[command(flatten)]
     pub settings: Settings,
     /// Train although patients stand in more than one split; the report says so
+    #[arg(long)]
+    pub allow_leaks: bool,
+}
+
+/// `roentgen experiment`
+#[derive(Debug, Args)]
+pub struct ExperimentArguments {
+    /// The experiment: rows over a common base, as TOML
+    pub file: PathBuf,
+    /// Folder with train/, validation/ and test/, each with a folder a class
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder for the runs, the tables and the report; one that was begun goes on
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Train each row once with each of these seeds [default: the file's, or 0]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', conflicts_with = "seed")]
+    pub seeds: Option<Vec<u64>>,
+    /// Cross-validate over so many folds of whole patients, drawn from all images [default: the file's, or none]
+    #[arg(long, value_name = "K")]
+    pub folds: Option<usize>,
+    /// Settings of the base, over those of the file; a row's own settings stay.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Train although patients stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
 }
@@ -224,7 +251,7 @@ pub enum DeviceName {
 }
 
 /// `roentgen evaluate`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Evaluate {
     /// Run directory
     #[arg(required_unless_present = "predictions")]

@@ -31,6 +31,15 @@ impl Failure {
         Failure::Work(anyhow::Error::msg(message.into()))
     }
 
+    /// The same, with what it is about before its words.
+    pub fn about(self, what: &str) -> Failure {
+        match self {
+            Failure::Call(error) => Failure::call(format!("{what}: {}", words(&error))),
+            Failure::Work(error) => Failure::work(format!("{what}: {}", words(&error))),
+            Failure::ReaderGone => Failure::ReaderGone,
+        }
+    }
+
     /// Says why on stderr.
     pub fn report(self) -> ExitCode {
         let (error, code) = match self {
@@ -54,6 +63,15 @@ fn words(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Call(error) | Failure::Work(error) => f.write_str(&words(error)),
+            Failure::ReaderGone => f.write_str("nobody reads the answer"),
+        }
+    }
 }
 
 impl From<anyhow::Error> for Failure {

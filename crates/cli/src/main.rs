@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod download;
 mod evaluate;
+mod experiment;
 mod failure;
 mod interrupt;
 mod layers;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),

@@ -67,20 +67,10 @@ impl Observer for TrainingProgress {
             }
             Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
             Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
-            Event::Saved | Event::Failed { .. } => {}
-            Event::ValuesKept { folder, bytes } => eprintln!(
-                "values behind the frozen part are computed once and kept in {} ({:.1} MiB; --cache-limit bounds it)",
-                folder.display(),
-                bytes as f64 / f64::from(1 << 20)
-            ),
-            Event::ValuesReplaced { path } => {
-                eprintln!("{}: of other weights, data or settings; computed again", path.display());
-            }
-            Event::ValuesGivenUp { path, reason } => {
-                eprintln!(
-                    "warning: {}: {reason}; goes on without, and computes the frozen part each epoch",
-                    path.display()
-                );
+            other => {
+                if let Some(text) = notice(&other) {
+                    self.line(&text);
+                }
             }
         }
     }
@@ -90,7 +80,8 @@ impl Observer for TrainingProgress {
     }
 }
 
-fn epoch_line(record: &EpochRecord, epochs: usize, waiting: f64) -> String {
+/// What a reader of the log keeps of an epoch.
+pub fn epoch_line(record: &EpochRecord, epochs: usize, waiting: f64) -> String {
     let validation = match (record.valid_loss, record.valid_accuracy) {
         (Some(loss), Some(accuracy)) => format!("loss {loss:.4}, accuracy {accuracy:.4}"),
         _ => "none".into(),
@@ -103,6 +94,25 @@ fn epoch_line(record: &EpochRecord, epochs: usize, waiting: f64) -> String {
         line += &format!(", {:.0} % of it waiting for images", 100.0 * waiting);
     }
     line
+}
+
+/// What is said of values on disk; nothing of other events.
+pub fn notice(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::ValuesKept { folder, bytes } => Some(format!(
+            "values behind the frozen part are computed once and kept in {} ({:.1} MiB; --cache-limit bounds it)",
+            folder.display(),
+            *bytes as f64 / f64::from(1 << 20)
+        )),
+        Event::ValuesReplaced { path } => {
+            Some(format!("{}: of other weights, data or settings; computed again", path.display()))
+        }
+        Event::ValuesGivenUp { path, reason } => Some(format!(
+            "warning: {}: {reason}; goes on without, and computes the frozen part each epoch",
+            path.display()
+        )),
+        _ => None,
+    }
 }
 
 /// A bar on stderr; hidden where stderr is no terminal.

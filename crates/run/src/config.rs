@@ -5,6 +5,7 @@
 
 use crate::{FORMAT_VERSION, RunError};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// All settings of one run. `config.toml` is this structure; a file with an unknown key does not parse.
@@ -327,15 +328,56 @@ impl Config {
         toml::from_str(text).map_err(|e| RunError::malformed(path, e, expected))
     }
 
+    /// The settings that differ in another configuration, in alphabetical order: the name as in `config.toml`, what it is
+    /// here, and what it is there (`none` where it is not set).
+    pub fn differences(&self, other: &Config) -> Vec<(String, String, String)> {
+        let (here, there) = (settings_by_name(self), settings_by_name(other));
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let value = |settings: &BTreeMap<String, String>, name| settings.get(name).cloned().unwrap_or("none".into());
+        let pairs = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
+        pairs.filter(|(_, here, there)| here != there).collect()
+    }
+
     /// The text of `config.toml`.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("a configuration holds nothing that TOML cannot say")
     }
 }
 
+/// Every setting as `table.key`, with its value as TOML has it.
+fn settings_by_name(config: &Config) -> BTreeMap<String, String> {
+    fn gather(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    gather(&if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }, value, into);
+                }
+            }
+            value => {
+                into.insert(prefix.to_owned(), value.to_string());
+            }
+        }
+    }
+    let table = toml::Value::try_from(config).expect("a configuration holds nothing that TOML cannot say");
+    let mut settings = BTreeMap::new();
+    gather("", &table, &mut settings);
+    settings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn differences_name_each_setting_once() {
+        let mut other = Config::default();
+        assert_eq!(Config::default().differences(&other), []);
+        other.training.epochs = 2;
+        other.data.views = Some(3);
+        let owned = |(a, b, c): (&str, &str, &str)| (a.to_owned(), b.to_owned(), c.to_owned());
+        let expected = [("data.views", "none", "3"), ("training.epochs", "10", "2")].map(owned);
+        assert_eq!(Config::default().differences(&other), expected);
+    }
 
     #[test]
     fn defaults_survive_a_round_trip_and_are_spelled_out() {

@@ -207,6 +207,15 @@ impl Experiment {
         Experiment { title, deviations: Vec::new(), seeds, folds: None, base, rows: rows.collect() }
     }
 
+    /// Whether every row sets a setting, named as in `config.toml` (`training.epochs`), so that the base has no say.
+    pub fn every_row_sets(&self, name: &str) -> bool {
+        self.rows.iter().all(|row| {
+            let mut parts = name.split('.');
+            let first = parts.next().and_then(|part| row.overrides.get(part));
+            parts.try_fold(first, |value, part| Some(value?.get(part))).flatten().is_some()
+        })
+    }
+
     /// The settings of a row, without seed and fold.
     pub fn config_of(&self, row: usize) -> Config {
         let mut config = Value::try_from(&self.base).expect("a configuration holds nothing that TOML cannot say");
@@ -332,6 +341,10 @@ training.epochs = 2
         let names: Vec<&str> = runs.iter().map(|run| run.folder.as_str()).collect();
         assert_eq!(names, ["head-seed-3", "head-seed-4", "vgg-seed-3", "vgg-seed-4"]);
         assert_eq!(runs[3].config.training.seed, 4);
+        let mut narrow = experiment.clone();
+        narrow.rows.remove(0);
+        assert!(narrow.every_row_sets("training.epochs") && !experiment.every_row_sets("training.epochs"));
+        assert!(!narrow.every_row_sets("training.momentum") && !narrow.every_row_sets("data.image_size"));
     }
 
     #[test]

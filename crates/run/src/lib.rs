@@ -10,6 +10,7 @@ pub mod draw;
 pub mod environment;
 mod error;
 pub mod experiment;
+pub mod experiment_directory;
 pub mod history;
 pub mod predictions;
 
@@ -17,6 +18,7 @@ pub use config::Config;
 pub use directory::RunDirectory;
 pub use error::RunError;
 pub use experiment::Experiment;
+pub use experiment_directory::ExperimentDirectory;
 
 /// Version of the run directory's formats that this build writes. Older ones keep opening; a newer one is refused.
 pub const FORMAT_VERSION: u32 = 1;

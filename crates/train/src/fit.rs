@@ -81,12 +81,19 @@ pub fn fit_together(
     group.run(observer)
 }
 
+/// What [`fit_together`] would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Together {
+    /// Whether what the runs train on is computed once and kept on disk, so that epochs neither decode nor compute it.
+    pub keeps_values: bool,
+}
+
 /// Checks what [`fit_together`] will need, without allocating or writing anything.
 ///
 /// # Errors
 /// Where the runs do not fit together, or memory does not suffice.
-pub fn check_together(setups: &[&Setup], engine: &dyn Engine) -> Result<(), TrainError> {
-    arrange(setups, engine).map(|_| ())
+pub fn check_together(setups: &[&Setup], engine: &dyn Engine) -> Result<Together, TrainError> {
+    Ok(Together { keeps_values: arrange(setups, engine)?.keep_train })
 }
 
 struct Group<'a> {

@@ -13,6 +13,6 @@ mod values_file;
 
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;
-pub use fit::{Outcome, check_together, fit, fit_together};
+pub use fit::{Outcome, Together, check_together, fit, fit_together};
 pub use progress::{Event, Observer};
 pub use setup::{Setup, class_weights, optimizer_rule};

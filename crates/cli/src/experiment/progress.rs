@@ -1,0 +1,106 @@
+//! Progress of many runs: one bar over all steps of a group, a line for each epoch of each run.
+
+use crate::progress::{bar, epoch_line, notice};
+use indicatif::ProgressBar;
+use roentgen_train::{Event, Observer, Setup};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Watches the groups of an experiment.
+pub struct GroupProgress {
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+    runs_total: usize,
+    runs_done: usize,
+    /// Of the group.
+    names: Vec<String>,
+    steps: u64,
+}
+
+impl GroupProgress {
+    /// Progress over so many runs, of which some are done; `stop` ends training in order.
+    pub fn new(runs_total: usize, runs_done: usize, stop: Arc<AtomicBool>) -> GroupProgress {
+        let (bar, names) = (ProgressBar::hidden(), Vec::new());
+        GroupProgress { bar, stop, runs_total, runs_done, names, steps: 0 }
+    }
+
+    /// A group of runs begins.
+    pub fn begin(&mut self, setups: &[Setup], names: Vec<String>) {
+        let first = &setups[0];
+        let what = match names.len() {
+            1 => names[0].clone(),
+            count => format!("{count} runs in step ({})", names.join(", ")),
+        };
+        eprintln!(
+            "{} of {} runs done; {what}: {} at {} px on {} images ({} for validation)",
+            self.runs_done,
+            self.runs_total,
+            first.network.architecture(),
+            first.network.image_size(),
+            first.train_rows.len(),
+            first.validation_rows.len()
+        );
+        self.names = names;
+        self.steps = 0;
+        self.bar = bar(0, "{msg} {wide_bar} {eta_precise} left for these runs");
+    }
+
+    /// The group has ended, whichever way.
+    pub fn end(&mut self) {
+        self.bar.finish_and_clear();
+        self.runs_done += self.names.len();
+    }
+
+    /// A run cannot go on.
+    pub fn failed(&mut self, name: &str, reason: &str) {
+        self.line(format!("{name}: failed: {reason}"));
+    }
+
+    fn line(&self, text: String) {
+        match self.bar.is_hidden() {
+            true => eprintln!("{text}"),
+            false => self.bar.println(text),
+        }
+    }
+}
+
+impl Observer for GroupProgress {
+    fn event(&mut self, run: usize, event: Event<'_>) {
+        let name = &self.names[run];
+        match event {
+            Event::Started { steps_done, steps_total, micro_batch } => {
+                if let Some(images) = micro_batch {
+                    self.line(format!(
+                        "{name}: batches are computed {images} images at a time to keep the memory limit"
+                    ));
+                }
+                if steps_done > 0 {
+                    self.line(format!("{name}: going on after step {steps_done} of {steps_total}"));
+                }
+                self.bar.inc_length(steps_total);
+                self.steps += steps_done;
+                self.bar.set_position(self.steps);
+                self.bar.reset_eta();
+            }
+            Event::Step { epoch, in_epoch: (done, all), mean_loss, .. } => {
+                self.steps += 1;
+                self.bar.set_position(self.steps);
+                self.bar.set_message(format!("{name}: epoch {epoch}, step {done}/{all}: loss {mean_loss:.4}"));
+            }
+            Event::Validation { done, total } => self.bar.set_message(format!("validation: {done}/{total} images")),
+            Event::Epoch { record, epochs, waiting } => {
+                self.line(format!("{name}: {}", epoch_line(record, epochs, waiting)));
+            }
+            Event::Saved | Event::Failed { .. } | Event::Reopened { .. } => {}
+            other => {
+                if let Some(text) = notice(&other) {
+                    self.line(text);
+                }
+            }
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
