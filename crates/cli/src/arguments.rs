@@ -23,7 +23,7 @@ pub enum Command {
     Experiment(Box<ExperimentArguments>),
     /// Evaluate a run on a split: predictions, metrics with intervals, best and worst images
     Evaluate(Evaluate),
-    /// Write a run's report, one self-contained HTML page
+    /// Write the report of a run or an experiment, one self-contained HTML page
     Report(Report),
     /// Classify images
     Predict(Predict),
@@ -294,7 +294,7 @@ pub struct Evaluate {
 /// `roentgen report`
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Run directory
+    /// Run directory, or the folder of an experiment
     pub run: PathBuf,
 }
 

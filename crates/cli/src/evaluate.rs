@@ -7,11 +7,12 @@ use roentgen_data::{DataError, Image, Limits, Manifest, Split, decode, resize_fo
 use roentgen_eval::{Metrics, best_and_worst, default_positive, format_table};
 use roentgen_infer::{Model, Predictor};
 use roentgen_nn::{Engine, ParameterSet};
-use roentgen_report::{Pixels, Sheet, Tile, write_report, write_sheets};
-use roentgen_run::RunDirectory;
+use roentgen_report::{Pixels, Sheet, Tile, write_experiment_report, write_report, write_sheets};
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::Environment;
+use roentgen_run::experiment_directory::ExperimentState;
 use roentgen_run::predictions::PredictionTable;
+use roentgen_run::{ExperimentDirectory, RunDirectory};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
@@ -42,7 +43,11 @@ pub fn run(arguments: &Evaluate) -> Outcome {
 
 /// Runs `roentgen report`.
 pub fn report(arguments: &Report) -> Outcome {
-    let page = write_report(&RunDirectory::open(&arguments.run)?)?;
+    let experiment = ExperimentDirectory::new(&arguments.run);
+    let page = match experiment.state() {
+        ExperimentState::Begun => write_experiment_report(&experiment)?,
+        _ => write_report(&RunDirectory::open(&arguments.run)?)?,
+    };
     writeln!(std::io::stdout(), "{}", page.display())?;
     Ok(())
 }

@@ -8,6 +8,7 @@ pub use runner::{Ended, Job, Runner};
 use crate::arguments::{Evaluate, ExperimentArguments};
 use crate::failure::{Failure, Outcome};
 use crate::{evaluate, interrupt, resolve};
+use roentgen_report::write_experiment_report;
 use roentgen_run::experiment_directory::ExperimentState;
 use roentgen_run::{Experiment, ExperimentDirectory, RunDirectory};
 use std::path::Path;
@@ -30,8 +31,14 @@ pub fn run(arguments: &ExperimentArguments) -> Outcome {
     let _held = directory.begin(&experiment)?;
     let ended = runner.train(&jobs, |job| evaluate_once(&job.run, "test"))?;
     let Some(ended) = ended else {
-        return Err(Failure::work(format!("stopped; everything so far is saved in {path}: the same command goes on")));
+        return Err(Failure::work(format!(
+            "stopped; everything so far is saved in {path}: the same command goes on, and `roentgen report {path}` compares \
+             the rows that are finished"
+        )));
     };
+    let page = write_experiment_report(&directory)?;
+    print!("{}", std::fs::read_to_string(directory.table_file("md")).unwrap_or_default());
+    eprintln!("report: {}", page.display());
     // Everything in it can be computed again.
     let _ = std::fs::remove_dir_all(directory.cache_folder());
     let failed: Vec<String> = ended

@@ -10,6 +10,16 @@ impl Differences {
     /// A difference is claimed only where its corrected p value is below [`SIGNIFICANCE`]; otherwise the sentence calls
     /// it noise, as far as these images can tell.
     pub fn statements(&self) -> Vec<String> {
+        self.sentences(|_| true)
+    }
+
+    /// As [`Differences::statements`], of single differences those alone that hold: of a table of many rows most are
+    /// noise.
+    pub fn statements_that_hold(&self) -> Vec<String> {
+        self.sentences(|difference| difference.effect.as_ref().is_some_and(Effect::holds))
+    }
+
+    fn sentences(&self, is_said: impl Fn(&Difference) -> bool) -> Vec<String> {
         let defined = || self.differences.iter().filter_map(|difference| difference.effect);
         let (all, holding) = (defined().count(), defined().filter(Effect::holds).count());
         let mut sentences = vec![format!(
@@ -22,7 +32,8 @@ impl Differences {
                 holding => format!("{holding} hold"),
             }
         )];
-        sentences.extend(self.differences.iter().map(|difference| self.sentence(difference)));
+        let said = self.differences.iter().filter(|difference| is_said(difference));
+        sentences.extend(said.map(|difference| self.sentence(difference)));
         if self.by_patient {
             sentences.push(
                 "Some patients have several images: every test here takes patients as independent, not images. \

@@ -169,7 +169,7 @@ fn probability_metrics<R: Rng>(
 
 /// `plain` with the percentile interval of its resamples, which rests on so many `units`. Resamples that are all the same
 /// prove nothing: then with the interval that `instead` makes of value and units.
-fn resampled(
+pub(crate) fn resampled(
     plain: &Estimate,
     distribution: &Distribution,
     clusters: &Clusters,
@@ -194,12 +194,12 @@ fn resampled(
 }
 
 /// Wilson's interval of a share, each unit one trial.
-fn wilson_over_units(share: f64, units: usize) -> Interval {
+pub(crate) fn wilson_over_units(share: f64, units: usize) -> Interval {
     wilson_of_share(share, units as f64, CONFIDENCE)
 }
 
 /// As [`ClassMetric::F1`] has it for independent images: by way of Jaccard's proportion.
-fn wilson_of_f1(f1: f64, units: usize) -> Interval {
+pub(crate) fn wilson_of_f1(f1: f64, units: usize) -> Interval {
     f1_of_jaccard(wilson_over_units(f1 / (2.0 - f1), units))
 }
 

@@ -66,6 +66,32 @@ impl Predictions {
         Ok(self)
     }
 
+    /// The mean of the probabilities of several models on the same images, at least one: their ensemble. What it predicts
+    /// is the class of the largest mean (the first of equal ones); it has no losses.
+    ///
+    /// # Errors
+    ///
+    /// No model, models on other images or of other classes.
+    pub fn mean(models: &[Self]) -> Result<Self, EvalError> {
+        let Some((first, others)) = models.split_first() else { return Err(EvalError::TooFewModels { found: 0 }) };
+        let mut sums: Vec<f64> = first.probabilities.iter().map(|&p| f64::from(p)).collect();
+        for other in others {
+            if (&other.classes, &other.labels, &other.clusters) != (&first.classes, &first.labels, &first.clusters) {
+                let (first, second, what) = ("the first".into(), "another model".into(), "images or classes".into());
+                return Err(EvalError::ModelsDiffer { first, second, what });
+            }
+            sums.iter_mut().zip(&other.probabilities).for_each(|(sum, &p)| *sum += f64::from(p));
+        }
+        let probabilities: Vec<f32> = sums.iter().map(|sum| (sum / models.len() as f64) as f32).collect();
+        let largest =
+            |row: &[f32]| (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+        let predicted = match others {
+            [] => first.predicted.clone(),
+            _ => probabilities.chunks_exact(first.classes.len()).map(largest).collect(),
+        };
+        Ok(Self { predicted, probabilities, losses: None, ..first.clone() })
+    }
+
     /// The class names, in the order of the indices.
     pub fn classes(&self) -> &[String] {
         &self.classes

@@ -7,6 +7,9 @@ pub enum ReportError {
     /// A file of the run directory cannot be read or written.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A table of predictions contradicts itself or another.
+    #[error(transparent)]
+    Eval(#[from] roentgen_eval::EvalError),
     /// The run directory cannot be listed.
     #[error("{}: cannot list the folder: {source}", path.display())]
     Folder {

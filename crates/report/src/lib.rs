@@ -1,4 +1,4 @@
-//! Plots, contact sheets and the report page of a run.
+//! Plots, contact sheets and the report pages of runs and experiments.
 //!
 //! Everything here is made from files of the run directory: `config.toml`, `environment.json`, `history.csv`,
 //! `steps.csv` and each `metrics-<split>.json`. The one exception is [`write_sheets`]: whoever evaluates a model has
@@ -8,6 +8,7 @@
 mod contact_sheet;
 mod curves;
 mod error;
+mod experiment;
 mod lettering;
 mod numerals;
 mod page;
@@ -19,5 +20,6 @@ mod templates;
 mod trend;
 
 pub use error::ReportError;
+pub use experiment::{FoldSpread, Results, RowResult, predictions, write_experiment_report};
 pub use page::write_report;
 pub use sheet::{Pixels, Sheet, Tile, write_sheets};

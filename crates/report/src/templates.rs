@@ -11,6 +11,8 @@ const STYLES: [(&str, &str); 2] =
 
 /// The report page.
 pub(crate) const PAGE: (&str, &str) = ("page.html", include_str!("../templates/page.html"));
+/// The page of an experiment.
+pub(crate) const EXPERIMENT: (&str, &str) = ("experiment.html", include_str!("../templates/experiment.html"));
 /// Lines over epochs or steps.
 pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../templates/line_chart.svg"));
 /// A confusion matrix.

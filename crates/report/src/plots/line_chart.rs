@@ -11,6 +11,9 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
+/// The first line of the legend, and from one line to the next.
+const LEGEND: f64 = 36.0;
+const LEGEND_LINE: f64 = 20.0;
 /// With more points than this, markers would run into each other.
 const MOST_MARKERS: usize = 30;
 
@@ -45,11 +48,28 @@ pub(crate) struct Series<'a> {
 }
 
 /// Which colour, dash and marker a curve has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Training,
     Validation,
+    /// One of several that are alike, by number; colours and dashes repeat after [`Role::NUMBERS`].
+    Numbered(usize),
+}
+
+impl Role {
+    /// How many numbered curves can be told apart.
+    pub(crate) const NUMBERS: usize = 8;
+}
+
+/// The class of the style sheet.
+impl Serialize for Role {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Role::Training => serializer.serialize_str("training"),
+            Role::Validation => serializer.serialize_str("validation"),
+            Role::Numbered(number) => serializer.collect_str(&format_args!("number-{}", number % Role::NUMBERS)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -81,6 +101,7 @@ struct LegendEntry<'a> {
     role: Role,
     label: &'a str,
     x: String,
+    y: f64,
 }
 
 #[derive(Serialize)]
@@ -104,26 +125,24 @@ impl LineChart<'_> {
         let high = values().fold(f64::NEG_INFINITY, |high, &(_, value)| high.max(value));
         let horizontal = Axis::whole(first, last, 8);
         let vertical = self.scale.axis(low, high);
+        let legend = self.legend();
+        // A longer legend moves everything below it down.
+        let shift = legend.last().map_or(0.0, |entry| entry.y - LEGEND);
+        let (top, bottom) = (TOP + shift, BOTTOM + shift);
         let x = |value: f64| LEFT + 8.0 + horizontal.position(value) * (RIGHT - LEFT - 16.0);
-        let y = |value: f64| BOTTOM - vertical.position(value) * (BOTTOM - TOP);
+        let y = |value: f64| bottom - vertical.position(value) * (bottom - top);
 
-        let mut legend_x = LEFT;
-        let legend = self.series.iter().map(|series| {
-            let entry = LegendEntry { role: series.role, label: series.label, x: coordinate(legend_x) };
-            legend_x += 34.0 + text_width(series.label) + 16.0;
-            entry
-        });
         let drawing = Drawing {
             title: self.title,
             horizontal_label: self.horizontal_label,
             vertical_label: self.vertical_label,
             description: printable(&self.description),
             width: WIDTH,
-            height: HEIGHT,
+            height: HEIGHT + shift,
             left: LEFT,
             right: RIGHT,
-            top: TOP,
-            bottom: BOTTOM,
+            top,
+            bottom,
             columns: horizontal
                 .ticks
                 .iter()
@@ -134,10 +153,25 @@ impl LineChart<'_> {
                 .iter()
                 .map(|(at, label)| Mark { at: coordinate(y(*at)), label: label.clone() })
                 .collect(),
-            legend: legend.collect(),
+            legend,
             curves: self.series.iter().map(|series| series.curve(&x, &y)).collect(),
         };
         Picture::new(file_name.to_owned(), templates::LINE_CHART, &drawing).map(Some)
+    }
+
+    /// The entries from left to right, in as many lines as they need.
+    fn legend(&self) -> Vec<LegendEntry<'_>> {
+        let (mut x, mut y) = (LEFT, LEGEND);
+        let mut entries = Vec::new();
+        for Series { label, role, .. } in &self.series {
+            let width = 34.0 + text_width(label);
+            if x > LEFT && x + width > WIDTH {
+                (x, y) = (LEFT, y + LEGEND_LINE);
+            }
+            entries.push(LegendEntry { role: *role, label, x: coordinate(x), y });
+            x += width + 16.0;
+        }
+        entries
     }
 }
 
@@ -220,6 +254,28 @@ mod tests {
                 assert_eq!(markers, if count <= 30 { count as usize } else { 0 } + 1, "one more in the legend");
             }
         }
+    }
+
+    #[test]
+    fn a_long_legend_takes_several_lines_above_the_curves() {
+        let labels: Vec<String> = (0..6).map(|number| format!("a row of the table, number {number}")).collect();
+        let mut chart = chart(Scale::Loss, Vec::new());
+        let numbered = |(number, label): (usize, &String)| (number, label.clone().leak() as &'static str);
+        chart.series = (labels.iter().enumerate().map(numbered))
+            .map(|(number, label)| Series { label, role: Role::Numbered(number), points: vec![(1, 0.5), (2, 0.4)] })
+            .collect();
+        let legend = chart.legend();
+        assert!(legend.windows(2).all(|pair| pair[0].y <= pair[1].y) && legend[5].y > legend[0].y);
+        let below = legend[5].y;
+        let picture = chart.draw("loss.svg").unwrap().unwrap();
+        let document = roxmltree::Document::parse(&picture.file).unwrap();
+        let lines = document.descendants().filter(|node| node.has_tag_name("polyline"));
+        let highest = lines
+            .flat_map(|line| line.attribute("points").unwrap().split(' ').collect::<Vec<_>>())
+            .map(|pair| pair.split_once(',').unwrap().1.parse::<f64>().unwrap())
+            .fold(f64::INFINITY, f64::min);
+        assert!(highest > below);
+        assert!(picture.inline.contains("number-5"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use roentgen_run::RunDirectory;
 use roentgen_run::directory::write_atomically;
 use serde::Serialize;
 use std::io::Write;
+use std::path::Path;
 
 /// A picture in both its forms.
 #[derive(Debug)]
@@ -46,7 +47,12 @@ impl Picture {
 
     /// Writes the picture into the run's `plots/`.
     pub(crate) fn write(&self, run: &RunDirectory) -> Result<(), ReportError> {
-        let path = run.plots_folder().join(&self.file_name);
+        self.write_into(&run.plots_folder())
+    }
+
+    /// Writes the picture into a folder.
+    pub(crate) fn write_into(&self, folder: &Path) -> Result<(), ReportError> {
+        let path = folder.join(&self.file_name);
         Ok(write_atomically(&path, |file| file.write_all(self.file.as_bytes()))?)
     }
 }

@@ -1,0 +1,190 @@
+//! Experiments: rows that go on after any kill, rows that fail alone, and files that say what is wrong in them.
+
+use crate::support::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Rows that share batches: two whose frozen values are kept, and one that trains everything.
+const FILE: &str = r#"format_version = 1
+title = "Tiny"
+
+[base.network]
+weights = "none"
+hidden = 24
+
+[base.training]
+epochs = 2
+batch_size = 8
+learning_rate = 0.01
+
+[base.data]
+image_size = 32
+augment = "none"
+
+[[row]]
+name = "head"
+title = "Head only"
+freeze.unfreeze = ["head"]
+published = { accuracy = 0.9, f1 = 0.9, f1_class = "normal", confusion_matrix = [[4, 0], [1, 3]] }
+
+[[row]]
+name = "layer4"
+freeze.unfreeze = ["layer4", "head"]
+
+[[row]]
+name = "all"
+freeze.unfreeze = ["all"]
+"#;
+
+fn experiment(folder: &Path, arguments: &[&str]) -> Answer {
+    Answer::of(experiment_command(folder, arguments).output().expect("the binary starts"))
+}
+
+fn experiment_command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = command(folder);
+    command.args(["experiment", "tiny.toml", "--data", "data"]).args(arguments);
+    command
+}
+
+fn prepared(text: &str) -> tempfile::TempDir {
+    let folder = scratch();
+    data_set(folder.path());
+    std::fs::write(folder.path().join("tiny.toml"), text).unwrap();
+    folder
+}
+
+/// All that must not depend on how it went, by name.
+fn outcome(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for run in ["head", "layer4", "all"] {
+        let folder = out.join("runs").join(run);
+        for name in ["model.safetensors", "predictions-test.csv", "metrics-test.json", "steps.csv"] {
+            files.insert(format!("{run}/{name}"), std::fs::read(folder.join(name)).unwrap());
+        }
+    }
+    // The eighth column of the table holds seconds.
+    let table = std::fs::read_to_string(out.join("table.csv")).unwrap();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(table.as_bytes());
+    let timeless: Vec<String> = reader
+        .records()
+        .map(|record| {
+            record.unwrap().iter().enumerate().filter(|(i, _)| *i != 7).map(|(_, c)| c.to_owned() + ",").collect()
+        })
+        .collect();
+    files.insert("table.csv".into(), timeless.join("\n").into_bytes());
+    files
+}
+
+#[test]
+fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
+    let folder = prepared(FILE);
+    let begun = Instant::now();
+    let answer = experiment(folder.path(), &["--out", "whole"]).succeeds();
+    let whole = begun.elapsed();
+    assert!(
+        answer.stdout.contains("Table 1: resnet18") && answer.stdout.contains("| Head only |"),
+        "{}",
+        answer.stdout
+    );
+    assert!(answer.stderr.contains("2 runs in step (head, layer4)"), "{}", answer.stderr);
+    let expected = outcome(&folder.path().join("whole"));
+    let page = std::fs::read_to_string(folder.path().join("whole/report.html")).unwrap();
+    assert!(page.contains("head&#x2f;report.html") && page.contains("Which differences hold"));
+    assert!(!folder.path().join("whole/cache").exists());
+    for (number, share) in [0.2, 0.45, 0.7, 0.9].into_iter().enumerate() {
+        let out = format!("killed-{number}");
+        let mut command = experiment_command(folder.path(), &["--out", &out]);
+        let mut child = Guard(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let begun = Instant::now();
+        while begun.elapsed() < whole.mul_f64(share) && child.0.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(child);
+        experiment(folder.path(), &["--out", &out]).succeeds();
+        let after = outcome(&folder.path().join(&out));
+        for (name, bytes) in &expected {
+            assert!(after[name] == *bytes, "{name} differs after a kill at {share}");
+        }
+    }
+    // What is finished stays as it is.
+    let model = folder.path().join("whole/runs/all/model.safetensors");
+    let written = std::fs::metadata(&model).unwrap().modified().unwrap();
+    let again = experiment(folder.path(), &["--out", "whole"]).succeeds();
+    assert_eq!(std::fs::metadata(&model).unwrap().modified().unwrap(), written);
+    assert!(!again.stderr.contains("epoch"), "{}", again.stderr);
+    // Another row joins without the others being touched; other settings do not.
+    let longer = FILE.to_owned() + "\n[[row]]\nname = \"bn\"\nfreeze.unfreeze = [\"layer4.1.bn2\", \"head\"]\n";
+    std::fs::write(folder.path().join("tiny.toml"), longer).unwrap();
+    let joined = experiment(folder.path(), &["--out", "whole"]).succeeds();
+    assert!(joined.stderr.contains("3 of 4 runs done"), "{}", joined.stderr);
+    let refused = experiment(folder.path(), &["--out", "whole", "--lr", "0.02"]);
+    refused.fails(2, &["whole/runs/head", "training.learning_rate = 0.01", "asks for 0.02", "another --out"]);
+}
+
+#[test]
+fn seeds_and_folds_are_runs_of_their_own() {
+    let folder = prepared(FILE);
+    let out = folder.path().join("out");
+    let settings = ["--out", "out", "--seeds", "3,4", "--folds", "3", "--epochs", "1"];
+    let answer = experiment(folder.path(), &settings).succeeds();
+    assert_eq!(std::fs::read_dir(out.join("runs")).unwrap().count(), 18);
+    // 40 images, each tested once a seed: means have deviations, and the counts of both seeds add up.
+    assert!(answer.stdout.contains(" \u{b1} "), "{}", answer.stdout);
+    let results: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
+    let matrix = results["rows"][0]["confusion_matrix"].as_array().unwrap();
+    let images: u64 = matrix.iter().flat_map(|row| row.as_array().unwrap()).map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(images, 80);
+    assert!(results["rows"][0]["folds"]["accuracy"][0].is_number());
+    assert!(std::fs::read_to_string(out.join("report.html")).unwrap().contains("over the folds"));
+}
+
+#[test]
+fn a_row_that_fails_is_reported_and_the_others_go_on() {
+    let folder = prepared(&(FILE.to_owned() + "training.learning_rate = 1e30\n"));
+    let answer = experiment(folder.path(), &["--out", "out"]);
+    answer.fails(1, &["1 of 3 runs failed", "all: ", "training has diverged"]);
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
+    assert!(page.contains("not finished: all") && page.contains("layer4&#x2f;report.html"));
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_named_with_its_line() {
+    let refusal = |from: &str, to: &str, arguments: &[&str], words: &[&str]| {
+        let folder = prepared(&FILE.replace(from, to));
+        experiment(folder.path(), &[&["--out", "out"], arguments].concat()).fails(2, words);
+        assert!(!folder.path().join("out").exists(), "nothing was begun");
+    };
+    refusal("epochs = 2", "epoch = 2", &[], &["tiny.toml", "line 9", "`epochs`"]);
+    refusal("[\"layer4\", \"head\"]", "[\"layer9\"]", &[], &["tiny.toml, line 24", "layer4: `layer9`", "nearest"]);
+    refusal("name = \"all\"", "name = \"head\"", &[], &["two rows are called `head`"]);
+    refusal(
+        "",
+        "",
+        &["--unfreeze", "all"],
+        &["freeze.unfreeze", "has no effect: every row of tiny.toml sets it itself"],
+    );
+    refusal("", "", &["--seeds", "1,1"], &["give each seed once"]);
+    refusal("", "", &["--folds", "2"], &["the number of folds is 2", "at least 3"]);
+    let folder = prepared(FILE);
+    std::fs::create_dir(folder.path().join("notes")).unwrap();
+    std::fs::write(folder.path().join("notes/a.txt"), "mine").unwrap();
+    experiment(folder.path(), &["--out", "notes"]).fails(2, &["no experiment", "empty folder"]);
+    roentgen(folder.path(), &["experiment", "none.toml", "--out", "out"]).fails(2, &["none.toml", "cannot read"]);
+    roentgen(folder.path(), &["experiment", "tiny.toml", "--out", "out"]).fails(2, &["no data", "--data DIR"]);
+}
+
+#[test]
+fn the_experiments_of_the_project_are_read() {
+    let folder = scratch();
+    data_set(folder.path());
+    for name in ["assignment", "assignment-as-published"] {
+        let file = format!("{}/../../experiments/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        // Of random weights, so that nothing is fetched; stopped by an image size that no network takes.
+        let settings = ["--data", "data", "--weights", "none", "--image-size", "8", "--out", "out"];
+        let answer = roentgen(folder.path(), &[&["experiment", &file], &settings[..]].concat());
+        answer.fails(2, &["vgg16-head", "too small"]);
+    }
+}

@@ -1,0 +1,252 @@
+//! The page.
+
+use super::advice::advice;
+use super::results::{Results, RowResult};
+use crate::numerals::{four_decimals, thousands};
+use crate::plots::{LineChart, Matrix, Picture, Role, Scale, Series};
+use crate::{ReportError, templates};
+use roentgen_eval::{ConfusionMatrix, Difference, Repeated};
+use roentgen_run::directory::write_atomically;
+use roentgen_run::environment::Environment;
+use roentgen_run::history::EpochRecord;
+use roentgen_run::{Experiment, ExperimentDirectory};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(Serialize)]
+struct PageContext<'a> {
+    title: &'a str,
+    split: &'a str,
+    positive: Option<&'a str>,
+    notices: Vec<String>,
+    deviations: &'a [String],
+    metric_names: Vec<String>,
+    tables: Vec<TableContext<'a>>,
+    curves: Vec<String>,
+    matrices: Vec<MatrixContext<'a>>,
+    statements: &'a [String],
+    differences: Vec<DifferenceContext>,
+    advice: Vec<String>,
+    folds: Option<usize>,
+    several_seeds: bool,
+    experiment: String,
+}
+
+#[derive(Serialize)]
+struct TableContext<'a> {
+    architecture: &'a str,
+    has_published: bool,
+    rows: Vec<RowContext<'a>>,
+}
+
+#[derive(Serialize)]
+struct RowContext<'a> {
+    title: &'a str,
+    /// The first training's folder, where it has a report.
+    link: Option<String>,
+    others: Vec<(String, String)>,
+    missing: String,
+    cells: Vec<CellContext>,
+    trained: Option<String>,
+    seconds: Option<String>,
+    folds: Option<String>,
+    published: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CellContext {
+    value: String,
+    deviation: Option<String>,
+    interval: Option<String>,
+}
+
+#[derive(Serialize)]
+struct MatrixContext<'a> {
+    title: &'a str,
+    svg: String,
+}
+
+#[derive(Serialize)]
+struct DifferenceContext {
+    first: String,
+    second: String,
+    metric: String,
+    difference: String,
+    interval: String,
+    p: String,
+    corrected_p: String,
+    holds: bool,
+}
+
+/// Writes `report.html`, `table.md`, `table.csv`, `results.json` and every picture of an experiment from what its folder
+/// holds; rows that are not finished are said to be missing. Returns the page's path.
+///
+/// # Errors
+/// Where a file is there and cannot be read, or the system refuses to write.
+pub fn write_experiment_report(directory: &ExperimentDirectory) -> Result<PathBuf, ReportError> {
+    let experiment = Experiment::read(&directory.experiment_file())?;
+    let results = Results::gather(directory)?;
+    let curves = curves(&results)?;
+    let matrices = matrices(&results)?;
+    for picture in curves.iter().chain(matrices.iter().map(|(_, picture)| picture)) {
+        picture.write_into(&directory.plots_folder())?;
+    }
+    let write = |path: &std::path::Path, text: &str| write_atomically(path, |file| file.write_all(text.as_bytes()));
+    write(&directory.table_file("csv"), &results.to_csv())?;
+    write(&directory.table_file("md"), &results.to_markdown())?;
+    write_atomically(&directory.results_file(), |file| {
+        serde_json::to_writer_pretty(&mut *file, &results)?;
+        writeln!(file)
+    })?;
+    let context = PageContext {
+        title: &results.title,
+        split: &results.split,
+        positive: results.positive.as_deref(),
+        notices: notices(directory, &results)?,
+        deviations: &results.deviations,
+        metric_names: results.metric_names(),
+        tables: tables(directory, &results),
+        curves: curves.into_iter().map(|picture| picture.inline).collect(),
+        matrices: matrices
+            .into_iter()
+            .map(|(row, picture)| MatrixContext { title: &row.title, svg: picture.inline })
+            .collect(),
+        statements: &results.statements,
+        differences: differences(&results),
+        advice: advice(&results, &experiment),
+        folds: experiment.folds,
+        several_seeds: experiment.seeds.len() > 1,
+        experiment: experiment.to_toml(),
+    };
+    let page = templates::render(templates::EXPERIMENT, context)?;
+    let path = directory.report_file();
+    write(&path, &page)?;
+    Ok(path)
+}
+
+/// What the runs want to be read before any number, each sentence once.
+fn notices(directory: &ExperimentDirectory, results: &Results) -> Result<Vec<String>, ReportError> {
+    let mut seen = BTreeSet::new();
+    let mut notices = Vec::new();
+    for folder in results.rows.iter().flat_map(|row| &row.trainings) {
+        let file = directory.run(folder).environment_file();
+        if !file.is_file() {
+            continue;
+        }
+        let environment = Environment::read(&file)?;
+        let leaked = environment.patients_in_several_splits.len();
+        let leak =
+            (leaked > 0).then(|| format!("{leaked} patients stand in more than one split: test figures are too good."));
+        notices.extend(environment.warnings.into_iter().chain(leak).filter(|notice| seen.insert(notice.clone())));
+    }
+    Ok(notices)
+}
+
+fn tables<'a>(directory: &ExperimentDirectory, results: &'a Results) -> Vec<TableContext<'a>> {
+    let link =
+        |folder: &String| directory.run(folder).report_file().is_file().then(|| format!("runs/{folder}/report.html"));
+    let row = |row: &&'a RowResult| RowContext {
+        title: &row.title,
+        link: row.trainings.first().and_then(link),
+        others: row.trainings.iter().skip(1).filter_map(|folder| Some((folder.clone(), link(folder)?))).collect(),
+        missing: row.missing.join(", "),
+        cells: row.metrics().unwrap_or_default().into_iter().map(cell).collect(),
+        trained: row.trainable_parameters.map(thousands),
+        seconds: row.seconds_per_epoch.map(|seconds| format!("{seconds:.1}")),
+        folds: row.folds.as_ref().map(|folds| {
+            let (mean, deviation) = folds.accuracy;
+            let area = folds
+                .auroc
+                .map_or_else(String::new, |(mean, deviation)| format!("; AUROC {mean:.4} \u{b1} {deviation:.4}"));
+            format!("accuracy {mean:.4} \u{b1} {deviation:.4}{area}")
+        }),
+        published: row
+            .published
+            .as_ref()
+            .map(|published| format!("accuracy {}, F1 of {} {}", published.accuracy, published.f1_class, published.f1)),
+    };
+    let table = |(architecture, rows): (&'a str, Vec<&'a RowResult>)| TableContext {
+        architecture,
+        has_published: rows.iter().any(|row| row.published.is_some()),
+        rows: rows.iter().map(row).collect(),
+    };
+    results.by_architecture().into_iter().map(table).collect()
+}
+
+fn cell(metric: &Repeated) -> CellContext {
+    let estimate = &metric.estimate;
+    CellContext {
+        value: estimate.value.map_or_else(|| "undefined".into(), |value| format!("{value:.4}")),
+        deviation: metric.deviation.map(|deviation| format!("\u{b1} {deviation:.4}")),
+        interval: estimate.interval().map(|interval| format!("{:.4} to {:.4}", interval.low, interval.high)),
+    }
+}
+
+/// Loss and accuracy of all rows over the epochs.
+fn curves(results: &Results) -> Result<Vec<Picture>, ReportError> {
+    type Value = fn(&EpochRecord) -> Option<f64>;
+    let quantities: [(&str, &str, &str, Scale, Value); 3] = [
+        ("Validation loss", "cross-entropy per image (nats)", "validation-loss.svg", Scale::Loss, |row| row.valid_loss),
+        ("Validation accuracy", "images classified right", "validation-accuracy.svg", Scale::Share, |row| {
+            row.valid_accuracy
+        }),
+        ("Training loss", "cross-entropy per image (nats)", "training-loss.svg", Scale::Loss, |row| {
+            Some(row.train_loss)
+        }),
+    ];
+    let mut pictures = Vec::new();
+    for (title, vertical_label, file_name, scale, value) in quantities {
+        let series: Vec<Series<'_>> = (results.rows.iter().enumerate())
+            .map(|(number, row)| Series {
+                label: &row.title,
+                role: Role::Numbered(number),
+                points: row.history.iter().filter_map(|epoch| Some((epoch.epoch as u64, value(epoch)?))).collect(),
+            })
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        let ends = series.iter().map(|series| {
+            let last = series.points.last().map_or(f64::NAN, |(_, value)| *value);
+            format!("{} ends at {}", series.label, four_decimals(last))
+        });
+        let description = format!("{title} of {} rows: {}.", series.len(), ends.collect::<Vec<_>>().join("; "));
+        let chart = LineChart { title, horizontal_label: "epoch", vertical_label, scale, series, description };
+        pictures.extend(chart.draw(file_name)?);
+    }
+    Ok(pictures)
+}
+
+fn matrices(results: &Results) -> Result<Vec<(&RowResult, Picture)>, ReportError> {
+    let mut pictures = Vec::new();
+    for row in &results.rows {
+        if let Some(counts) = &row.confusion_matrix {
+            let matrix = ConfusionMatrix::from_counts(results.classes.clone(), counts.clone())?;
+            pictures.push((row, Matrix::Counts.draw(&matrix, format!("confusion-{}.svg", row.name))?));
+        }
+    }
+    Ok(pictures)
+}
+
+fn differences(results: &Results) -> Vec<DifferenceContext> {
+    let Some(found) = &results.differences else { return Vec::new() };
+    let context = |difference: &Difference| {
+        let effect = difference.effect.as_ref()?;
+        let name = |index: usize| found.models[index].clone();
+        Some(DifferenceContext {
+            first: name(difference.first),
+            second: name(difference.second),
+            metric: difference.metric.to_string(),
+            difference: format!("{:+.4}", effect.difference),
+            interval: format!("{:+.4} to {:+.4}", effect.low, effect.high),
+            p: p_value(effect.p),
+            corrected_p: p_value(effect.corrected_p),
+            holds: effect.holds(),
+        })
+    };
+    found.differences.iter().filter_map(context).collect()
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
+}
