@@ -79,6 +79,9 @@ fn experiment(arguments: &ExperimentArguments) -> Outcome<Experiment> {
     if arguments.folds.is_some() {
         experiment.folds = arguments.folds;
     }
+    if let Some(folds @ ..=2) = experiment.folds {
+        return Err(Failure::call(format!("{folds} folds: give 3 at least, for training, validation and test")));
+    }
     for (name, was, is) in before.differences(&experiment.base) {
         if name == "data.root" || name.starts_with("engine.") || name == "training.seed" {
             continue;

@@ -353,6 +353,10 @@ fn settings_by_name(config: &Config) -> BTreeMap<String, String> {
                     gather(&if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }, value, into);
                 }
             }
+            // Every number with a fraction is an f32 here: its shortest form is what the user wrote.
+            toml::Value::Float(value) => {
+                into.insert(prefix.to_owned(), (*value as f32).to_string());
+            }
             value => {
                 into.insert(prefix.to_owned(), value.to_string());
             }

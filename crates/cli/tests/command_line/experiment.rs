@@ -167,7 +167,7 @@ fn what_is_wrong_in_the_file_is_named_with_its_line() {
         &["freeze.unfreeze", "has no effect: every row of tiny.toml sets it itself"],
     );
     refusal("", "", &["--seeds", "1,1"], &["give each seed once"]);
-    refusal("", "", &["--folds", "2"], &["the number of folds is 2", "at least 3"]);
+    refusal("", "", &["--folds", "2"], &["2 folds: give 3 at least"]);
     let folder = prepared(FILE);
     std::fs::create_dir(folder.path().join("notes")).unwrap();
     std::fs::write(folder.path().join("notes/a.txt"), "mine").unwrap();
