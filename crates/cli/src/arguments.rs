@@ -21,6 +21,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Train the rows of an experiment, and compare them in tables and a report
     Experiment(Box<ExperimentArguments>),
+    /// Search for what to unfreeze: successive halving on the validation loss
+    Search(Box<SearchArguments>),
     /// Evaluate a run on a split: predictions, metrics with intervals, best and worst images
     Evaluate(Evaluate),
     /// Write the report of a run or an experiment, one self-contained HTML page
@@ -95,6 +97,58 @@ pub struct ExperimentArguments {
     /// Train although patients stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
+}
+
+/// `roentgen search`
+#[derive(Debug, Args)]
+pub struct SearchArguments {
+    /// Folder with train/, validation/ and test/, each with a folder a class
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder for the candidates' runs and the report; one that was begun goes on
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What is tried
+    #[arg(long, value_name = "SPACE", default_value = "suffixes")]
+    pub space: Space,
+    /// Modules whose convolutions are tried, such as layer3,layer4 [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub among: Vec<String>,
+    /// Most parameters that a candidate may train, the head's included
+    #[arg(long, value_name = "N")]
+    pub budget: Option<usize>,
+    /// Random candidates of the space subsets
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub candidates: usize,
+    /// Epochs after which candidates are compared first
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub min_epochs: usize,
+    /// One of so many candidates goes on, for so many times the epochs
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub eta: usize,
+    /// Candidates that are trained at full length
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub finalists: usize,
+    /// Seeds of the finalists; the first is that of the search
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,1,2", conflicts_with = "seed")]
+    pub seeds: Vec<u64>,
+    /// Settings that all candidates have in common; --epochs is the full length.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Train although patients stand in more than one split; the reports say so
+    #[arg(long)]
+    pub allow_leaks: bool,
+}
+
+/// Freeze plans to search over.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Space {
+    /// The head, and everything from one convolution on.
+    Suffixes,
+    /// The head and one convolution.
+    Convolutions,
+    /// The head and random sets of convolutions within --budget.
+    Subsets,
 }
 
 /// Settings of a run; what is not given keeps its default.

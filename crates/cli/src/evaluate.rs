@@ -2,7 +2,7 @@
 
 use crate::arguments::{Evaluate, Report};
 use crate::failure::{Failure, Outcome};
-use crate::{progress, resolve, start};
+use crate::{progress, resolve, search, start};
 use roentgen_data::{DataError, Image, Limits, Manifest, Split, decode, resize_for_display};
 use roentgen_eval::{Metrics, best_and_worst, default_positive, format_table};
 use roentgen_infer::{Model, Predictor};
@@ -55,6 +55,9 @@ pub fn report(arguments: &Report) -> Outcome {
 /// Evaluates a run on a split and writes predictions, metrics and contact sheets into it.
 pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let split: Split = arguments.split.parse().map_err(|e| Failure::Call(anyhow::Error::new(e)))?;
+    if split == Split::Test && arguments.data.is_none() {
+        search::refuse_sealed(run)?;
+    }
     let config = run.config()?;
     let mut model = Model::open(run.path())?;
     let positive = arguments.positive.as_ref().or(config.data.positive.as_ref());
@@ -135,7 +138,7 @@ fn from_table(table: &PredictionTable, file: &Path, positive: usize) -> Outcome<
 }
 
 /// Index of the positive class: the one named, or by convention.
-fn positive_class(classes: &[String], named: Option<&str>) -> Outcome<usize> {
+pub fn positive_class(classes: &[String], named: Option<&str>) -> Outcome<usize> {
     match named {
         Some(name) => classes.iter().position(|class| class == name).ok_or_else(|| {
             Failure::call(format!("--positive {name}: no such class; the classes are {}", classes.join(", ")))

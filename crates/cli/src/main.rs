@@ -12,6 +12,7 @@ mod layers;
 mod predict;
 mod progress;
 mod resolve;
+mod search;
 mod start;
 mod train;
 mod weights;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
+        Command::Search(arguments) => search::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),

@@ -7,6 +7,7 @@ pub mod architecture;
 pub mod describe;
 pub mod engine;
 mod freeze;
+pub mod freeze_space;
 mod initialise;
 mod inspection;
 pub mod loss;
@@ -20,5 +21,5 @@ pub use engine::{Arithmetic, CompileRequest, Draws, Engine, EngineError, Mode, P
 pub use freeze::{BatchNormMode, FreezeError, FreezePlan, FrozenBatchNorm};
 pub use initialise::initialise;
 pub use inspection::{BufferContent, MemoryPlan, PlannedBuffer, StageReport};
-pub use network::{FeatureShape, Head, Network, NetworkError, Op, TensorKind, ValueId};
+pub use network::{FeatureShape, Head, Network, NetworkError, Op, TensorKind, TensorSpec, ValueId};
 pub use store::{Gradients, ParameterSet, ParameterStore, Stamp};

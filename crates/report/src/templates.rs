@@ -15,6 +15,10 @@ pub(crate) const PAGE: (&str, &str) = ("page.html", include_str!("../templates/p
 pub(crate) const EXPERIMENT: (&str, &str) = ("experiment.html", include_str!("../templates/experiment.html"));
 /// Lines over epochs or steps.
 pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../templates/line_chart.svg"));
+/// Points and their frontier.
+pub(crate) const SCATTER: (&str, &str) = ("scatter.svg", include_str!("../templates/scatter.svg"));
+/// The page of a search.
+pub(crate) const SEARCH: (&str, &str) = ("search.html", include_str!("../templates/search.html"));
 /// A confusion matrix.
 pub(crate) const MATRIX: (&str, &str) = ("matrix.svg", include_str!("../templates/matrix.svg"));
 

@@ -107,6 +107,11 @@ impl RunDirectory {
         self.path.join("cache")
     }
 
+    /// `test-sealed`: says, while it is there, that the test images of this run must not be looked at yet.
+    pub fn seal_file(&self) -> PathBuf {
+        self.path.join("test-sealed")
+    }
+
     /// `report.html`.
     pub fn report_file(&self) -> PathBuf {
         self.path.join("report.html")

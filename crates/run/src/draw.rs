@@ -26,6 +26,8 @@ pub enum Purpose {
     Bootstrap = 6,
     /// Patients of a cross-validation; epoch 0, item 0.
     Folds = 7,
+    /// Random freeze plans of a search; epoch 0, item 0.
+    FreezePlans = 8,
 }
 
 /// The generator for `(seed, purpose, epoch, item)`. Two calls with the same arguments give the same numbers on every

@@ -2,8 +2,8 @@
 
 use super::progress::GroupProgress;
 use crate::failure::{Failure, Outcome};
-use crate::start;
 use crate::train::{Data, Ready};
+use crate::{search, start};
 use roentgen_cpu::CpuEngine;
 use roentgen_run::directory::RunState;
 use roentgen_run::{Config, RunDirectory};
@@ -48,6 +48,8 @@ pub struct Runner {
     /// Where values behind frozen prefixes are kept.
     cache: PathBuf,
     allow_leaks: bool,
+    /// Whether the runs' test images are sealed.
+    seals_tests: bool,
     stop: Arc<AtomicBool>,
     /// By what decides it: folds of one data set are data sets of their own.
     data: BTreeMap<String, Rc<Data>>,
@@ -56,7 +58,13 @@ pub struct Runner {
 impl Runner {
     /// A runner; `stop` ends it in order.
     pub fn new(threads: Option<usize>, cache: PathBuf, allow_leaks: bool, stop: Arc<AtomicBool>) -> Outcome<Runner> {
-        Ok(Runner { engine: start::engine(threads)?, cache, allow_leaks, stop, data: BTreeMap::new() })
+        let engine = start::engine(threads)?;
+        Ok(Runner { engine, cache, allow_leaks, seals_tests: false, stop, data: BTreeMap::new() })
+    }
+
+    /// Seals the test images of every run that it begins.
+    pub fn with_sealed_tests(self) -> Runner {
+        Runner { seals_tests: true, ..self }
     }
 
     /// Checks, before anything is trained, what can be known wrong: settings against data, and folders that hold runs
@@ -194,6 +202,9 @@ impl Runner {
         let mut locks = Vec::new();
         for (job, ready) in &group {
             locks.push(ready.claim(job.run.lock()?)?);
+            if self.seals_tests {
+                search::seal(&job.run)?;
+            }
         }
         let (jobs, mut setups): (Vec<&Job>, Vec<Setup>) =
             group.into_iter().map(|(job, ready)| (job, ready.setup)).unzip();

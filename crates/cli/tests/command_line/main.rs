@@ -17,6 +17,7 @@ mod interrupt;
 mod kill;
 mod leaks;
 mod output;
+mod search;
 mod skipping;
 mod start_weights;
 mod support;

@@ -5,10 +5,12 @@
 
 mod line_chart;
 mod matrix;
+mod scatter;
 mod ticks;
 
 pub(crate) use line_chart::{LineChart, Role, Scale, Series};
 pub(crate) use matrix::Matrix;
+pub(crate) use scatter::{Point, Scatter, frontier};
 
 use crate::{ReportError, templates};
 use roentgen_run::RunDirectory;

@@ -1,0 +1,121 @@
+//! The search over freeze plans: what it finds, what it costs, and that it never looks at the test images before.
+
+use crate::support::*;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const SETTINGS: [&str; 10] =
+    ["--lr", "0.01", "--dropout", "0", "--augment", "none", "--select", "best", "--min-epochs", "1"];
+
+fn search_command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = command(folder);
+    command.args(["search", "--data", "data"]).args(QUICK).args(SETTINGS).args(arguments);
+    command
+}
+
+fn search(folder: &Path, arguments: &[&str]) -> Answer {
+    Answer::of(search_command(folder, arguments).output().expect("the binary starts"))
+}
+
+fn results(out: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(out.join("search.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn it_finds_a_row_within_noise_of_the_best_at_a_fraction_of_the_cost() {
+    let folder = scratch();
+    data_set(folder.path());
+    let space = ["--among", "layer4", "--epochs", "16"];
+    let halving = ["--eta", "4", "--finalists", "1", "--seeds", "0", "--out", "halving"];
+    let answer = search(folder.path(), &[&space[..], &halving].concat()).succeeds();
+    // All candidates at full length: a first comparison after the last epoch.
+    let whole = ["--min-epochs", "16", "--finalists", "6", "--seeds", "0", "--out", "whole"];
+    let mut settings: Vec<&str> = SETTINGS.to_vec();
+    settings.truncate(8);
+    let mut every = command(folder.path());
+    every.args(["search", "--data", "data"]).args(QUICK).args(settings).args(space).args(whole);
+    Answer::of(every.output().unwrap()).succeeds();
+    let (found, every) = (results(&folder.path().join("halving")), results(&folder.path().join("whole")));
+    let of = |results: &serde_json::Value, key: &str, figure: &str| -> f64 {
+        let rows = results["candidates"].as_array().unwrap();
+        rows.iter().find(|row| row["name"] == *key).unwrap()[figure].as_f64().unwrap()
+    };
+    let best = of(&every, every["winner"].as_str().unwrap(), "validation_accuracy");
+    let winner = found["winner"].as_str().unwrap();
+    let reached = of(&every, winner, "validation_accuracy");
+    // One of the eight validation images more or less is noise.
+    assert!(reached >= best - 0.126, "{winner} reaches {reached}, the best {best}\n{}", answer.stdout);
+    let epochs = |results: &serde_json::Value| -> u64 {
+        results["candidates"].as_array().unwrap().iter().map(|row| row["epochs"].as_u64().unwrap()).sum()
+    };
+    assert!(4 * epochs(&found) <= epochs(&every), "{} of {} epochs", epochs(&found), epochs(&every));
+    for name in ["report.html", "frontier.csv", "winner.toml", "plots/frontier-parameters.svg"] {
+        assert!(folder.path().join("halving").join(name).is_file(), "{name} is missing");
+    }
+    // The winner as a row of an experiment trains to the same model.
+    roentgen(folder.path(), &["experiment", "halving/winner.toml", "--out", "again"]).succeeds();
+    let model = |path: String| std::fs::read(folder.path().join(path)).unwrap();
+    let again = model(format!("again/runs/{winner}/model.safetensors"));
+    assert!(again == model(format!("halving/runs/{winner}-seed-0/model.safetensors")));
+}
+
+#[test]
+fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
+    let folder = scratch();
+    data_set(folder.path());
+    let settings = ["--among", "layer4.1", "--epochs", "4", "--eta", "2", "--finalists", "1", "--seeds", "0,1"];
+    let whole = [&settings[..], &["--out", "whole"]].concat();
+    let answer = search(folder.path(), &whole).succeeds();
+    assert!(answer.stdout.contains("On the 8 test images: accuracy"), "{}", answer.stdout);
+    let winner = results(&folder.path().join("whole"))["winner"].as_str().unwrap().to_owned();
+    let runs = folder.path().join("whole/runs");
+    for run in std::fs::read_dir(&runs).unwrap().flatten() {
+        let name = run.file_name().into_string().unwrap();
+        let is_winner = name.starts_with(&format!("{winner}-seed-"));
+        assert_eq!(run.path().join("predictions-test.csv").is_file(), is_winner, "{name}");
+        let path = format!("whole/runs/{name}");
+        let evaluated = roentgen(folder.path(), &["evaluate", &path]);
+        match is_winner {
+            true => drop(evaluated.succeeds()),
+            false => drop(evaluated.fails(2, &["chooses its winner without the test images"])),
+        }
+        roentgen(folder.path(), &["evaluate", &path, "--split", "validation"]).succeeds();
+    }
+    // Killed and started again, it finds the same.
+    let killed = [&settings[..], &["--out", "killed"]].concat();
+    for patience_ms in [700, 1500] {
+        let mut command = search_command(folder.path(), &killed);
+        let mut child = Guard(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        std::thread::sleep(Duration::from_millis(patience_ms));
+        let _ = child.0.kill();
+    }
+    search(folder.path(), &killed).succeeds();
+    let timeless = |out: &str| {
+        let table = std::fs::read_to_string(folder.path().join(out).join("frontier.csv")).unwrap();
+        let without =
+            |line: &str| line.split(',').enumerate().filter(|(i, _)| *i != 5).map(|(_, c)| c.to_owned()).collect();
+        table.lines().map(without).collect::<Vec<Vec<String>>>()
+    };
+    assert_eq!(timeless("killed"), timeless("whole"));
+    search(folder.path(), &[&whole[..], &["--momentum", "0.8"]].concat()).fails(2, &["another search stands there"]);
+}
+
+#[test]
+fn calls_that_cannot_be_are_answered() {
+    let folder = scratch();
+    data_set(folder.path());
+    let refusal = |arguments: &[&str], words: &[&str]| {
+        search(folder.path(), &[arguments, &["--out", "out"]].concat()).fails(2, words);
+        assert!(!folder.path().join("out").exists());
+    };
+    refusal(&["--unfreeze", "all"], &["what is searched for", "--space"]);
+    refusal(&["--eta", "1"], &["--eta 1", "2 at least"]);
+    refusal(&["--among", "layer9"], &["layer9", "nearest"]);
+    refusal(&["--space", "subsets"], &["--budget"]);
+    refusal(&["--budget", "10"], &["no candidate keeps the budget", "the least is 12362"]);
+    refusal(&["--space", "subsets", "--budget", "10"], &["no candidate keeps the budget"]);
+    refusal(&["--epochs", "0"], &["--min-epochs 1 is more than the 0 epochs"]);
+    search(folder.path(), &["--out", "data"]).fails(2, &["no search", "--out"]);
+}
