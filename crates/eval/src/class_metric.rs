@@ -1,6 +1,6 @@
 //! The metrics that one class has against all others.
 
-use crate::confusion::ConfusionMatrix;
+use crate::confusion::{ConfusionMatrix, Outcomes};
 use crate::estimate::Estimate;
 use crate::interval::{CONFIDENCE, Interval, wilson};
 use std::fmt;
@@ -63,11 +63,24 @@ impl ClassMetric {
                 let union = outcomes.true_positive + outcomes.false_positive + outcomes.false_negative;
                 let interval = wilson(outcomes.true_positive, union, CONFIDENCE)
                     .expect("the class has images, and all of them are in the union");
-                let f1 = |jaccard: f64| 2.0 * jaccard / (1.0 + jaccard);
-                let value = 2.0 * outcomes.true_positive as f64 / (outcomes.true_positive + union) as f64;
-                Estimate::defined(value, Interval { low: f1(interval.low), high: f1(interval.high) }, F1_METHOD)
+                let value = self.value(outcomes).expect("the class has images");
+                Estimate::defined(value, f1_of_jaccard(interval), F1_METHOD)
             }
         }
+    }
+
+    /// The metric of a class with these outcomes, undefined where [`ClassMetric::estimate`] has it so.
+    pub(crate) fn value(self, outcomes: Outcomes) -> Option<f64> {
+        let Outcomes { true_positive, false_negative, false_positive, true_negative } = outcomes;
+        let actual = true_positive + false_negative;
+        let (part, whole) = match self {
+            Self::Precision => (true_positive, true_positive + false_positive),
+            Self::Sensitivity => (true_positive, actual),
+            Self::Specificity => (true_negative, true_negative + false_positive),
+            Self::F1 if actual == 0 => (0, 0),
+            Self::F1 => (2 * true_positive, actual + true_positive + false_positive),
+        };
+        (whole > 0).then(|| part as f64 / whole as f64)
     }
 
     /// What one image of class `actual`, called `predicted`, adds to the numerator and to the denominator of this
@@ -82,6 +95,12 @@ impl ClassMetric {
             Self::F1 => (2.0 * is_class * is_called, is_class + is_called),
         }
     }
+}
+
+/// F1 = 2J/(1+J) rises with J, so that bounds of the one are bounds of the other.
+pub(crate) fn f1_of_jaccard(interval: Interval) -> Interval {
+    let f1 = |jaccard: f64| 2.0 * jaccard / (1.0 + jaccard);
+    Interval { low: f1(interval.low), high: f1(interval.high) }
 }
 
 impl fmt::Display for ClassMetric {

@@ -2,6 +2,7 @@
 
 use crate::EvalError;
 use crate::wording::{Align, align_columns};
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
 
@@ -16,7 +17,7 @@ pub struct ConfusionMatrix {
 }
 
 /// The four counts of one class against all others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcomes {
     /// Images of the class that were called so.
     pub true_positive: u64,
@@ -156,7 +157,7 @@ impl fmt::Display for ConfusionMatrix {
 }
 
 /// Refuses class names that a table or a file could not tell apart.
-fn check_classes(classes: &[String]) -> Result<(), EvalError> {
+pub(crate) fn check_classes(classes: &[String]) -> Result<(), EvalError> {
     if classes.len() < 2 {
         return Err(EvalError::TooFewClasses { found: classes.len() });
     }

@@ -86,6 +86,14 @@ pub enum EvalError {
         /// The value found.
         found: f32,
     },
+    /// NaN or infinity among scores.
+    #[error("the score of sample {sample} is {found}, expected a finite number")]
+    ScoreNotFinite {
+        /// Index of the sample.
+        sample: usize,
+        /// The value found.
+        found: f32,
+    },
     /// A confusion matrix that is not K by K.
     #[error("the confusion matrix has {found} {what}, expected {expected}, one for each class")]
     MatrixShape {
@@ -99,6 +107,24 @@ pub enum EvalError {
     /// Counts that no split has.
     #[error("the counts of the confusion matrix add up to more than {} images: the table is damaged", u64::MAX)]
     CountOverflow,
+    /// Nothing to compare.
+    #[error("found {found} models, expected at least 2: a comparison needs two")]
+    TooFewModels {
+        /// How many models were given.
+        found: usize,
+    },
+    /// Models that did not answer for the same images.
+    #[error(
+        "`{first}` and `{second}` cannot be compared, for they differ in the {what}: evaluate both on the same split"
+    )]
+    ModelsDiffer {
+        /// Name of the first model.
+        first: String,
+        /// Name of the model that differs from it.
+        second: String,
+        /// What differs.
+        what: String,
+    },
     /// A metrics document of another version.
     #[error(
         "found metrics of format version {found}, this program reads version {supported}: use a newer roentgen or evaluate again"

@@ -36,16 +36,30 @@ pub fn wilson(successes: u64, trials: u64, confidence: f64) -> Option<Interval> 
     if trials == 0 || successes > trials || !(confidence > 0.0 && confidence < 1.0) {
         return None;
     }
-    let z = Normal::standard().inverse_cdf(0.5 + confidence / 2.0);
-    let n = trials as f64;
-    let proportion = successes as f64 / n;
+    Some(wilson_of_share(successes as f64 / trials as f64, trials as f64, confidence))
+}
+
+/// Wilson's interval of a share that rests on `n` independent units, which need not be whole successes: images of one
+/// patient, half of them right, are half a success in one trial.
+pub(crate) fn wilson_of_share(proportion: f64, n: f64, confidence: f64) -> Interval {
+    let z = z_of(confidence);
     let shrinkage = 1.0 + z * z / n;
     let centre = (proportion + z * z / (2.0 * n)) / shrinkage;
     let half_width = z / shrinkage * (proportion * (1.0 - proportion) / n + z * z / (4.0 * n * n)).sqrt();
     // At the ends the two terms cancel exactly in the formula but not in floating point.
-    let low = if successes == 0 { 0.0 } else { (centre - half_width).max(0.0) };
-    let high = if successes == trials { 1.0 } else { (centre + half_width).min(1.0) };
-    Some(Interval { low, high })
+    let low = if proportion == 0.0 { 0.0 } else { (centre - half_width).max(0.0) };
+    let high = if proportion == 1.0 { 1.0 } else { (centre + half_width).min(1.0) };
+    Interval { low, high }
+}
+
+/// The z between whose minus and plus a standard normal value falls with this probability: 1.96 for 0.95.
+pub(crate) fn z_of(confidence: f64) -> f64 {
+    Normal::standard().inverse_cdf(0.5 + confidence / 2.0)
+}
+
+/// The probability that a standard normal value is at least as far from 0 as `z`.
+pub(crate) fn two_sided_p(z: f64) -> f64 {
+    (2.0 * Normal::standard().sf(z.abs())).min(1.0)
 }
 
 #[cfg(test)]

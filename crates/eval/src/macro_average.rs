@@ -34,6 +34,15 @@ impl MacroAverage {
             ClassMetric::F1 => &self.f1,
         }
     }
+
+    pub(crate) fn get_mut(&mut self, metric: ClassMetric) -> &mut Estimate {
+        match metric {
+            ClassMetric::Precision => &mut self.precision,
+            ClassMetric::Sensitivity => &mut self.sensitivity,
+            ClassMetric::Specificity => &mut self.specificity,
+            ClassMetric::F1 => &mut self.f1,
+        }
+    }
 }
 
 /// The mean of `estimates`, which are `metric` of each class of `matrix`.

@@ -3,10 +3,14 @@
 use crate::EvalError;
 use crate::class_metric::ClassMetric;
 use crate::confusion::ConfusionMatrix;
+use crate::decision::AppliedThreshold;
 use crate::estimate::Estimate;
+use crate::evaluation::ProbabilityMetrics;
+use crate::group::GroupTable;
 use crate::macro_average::{MacroAverage, average};
 use crate::metrics_document::Document;
 use crate::notes;
+use crate::temperature::TemperatureScaling;
 use serde::{Deserialize, Serialize};
 
 /// What is known about a classifier from one split.
@@ -15,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// format carries its version ([`crate::FORMAT_VERSION`]). Reading one back checks that it agrees with itself.
 ///
 /// All intervals are of 95 % confidence and hold one class, one metric at a time. They cover the chance in which images
-/// the split has, with images taken as independent, and nothing else.
+/// the split has, and nothing else; [`Estimate::method`] says whether images or patients are taken as independent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Document", into = "Document")]
 pub struct Metrics {
@@ -39,6 +43,14 @@ pub struct Metrics {
     pub macro_average: MacroAverage,
     /// Mean of the samples' losses, each sample counting the same; `None` where no losses were given.
     pub mean_loss: Option<f64>,
+    /// What the probabilities are worth; `None` where only predicted classes were evaluated.
+    pub probabilities: Option<ProbabilityMetrics>,
+    /// Temperature scaling fitted on another split, where that was asked for and possible.
+    pub temperature: Option<TemperatureScaling>,
+    /// Thresholds for the positive class, chosen on another split.
+    pub thresholds: Vec<AppliedThreshold>,
+    /// Metrics of parts of the split.
+    pub groups: Vec<GroupTable>,
     /// What a reader of the numbers must know: classes without images, classes with few, images of the same patients.
     pub notes: Vec<String>,
 }
@@ -100,6 +112,10 @@ impl Metrics {
             f1,
             macro_average,
             mean_loss,
+            probabilities: None,
+            temperature: None,
+            thresholds: Vec::new(),
+            groups: Vec::new(),
             confusion_matrix: matrix,
         })
     }
@@ -134,6 +150,15 @@ impl Metrics {
             ClassMetric::Sensitivity => &self.sensitivity,
             ClassMetric::Specificity => &self.specificity,
             ClassMetric::F1 => &self.f1,
+        }
+    }
+
+    pub(crate) fn of_classes_mut(&mut self, metric: ClassMetric) -> &mut Vec<Estimate> {
+        match metric {
+            ClassMetric::Precision => &mut self.precision,
+            ClassMetric::Sensitivity => &mut self.sensitivity,
+            ClassMetric::Specificity => &mut self.specificity,
+            ClassMetric::F1 => &mut self.f1,
         }
     }
 }

@@ -1,11 +1,16 @@
 //! The form that [`Metrics`] has on disk.
 
 use crate::EvalError;
+use crate::calibration::Calibration;
 use crate::class_metric::ClassMetric;
 use crate::confusion::ConfusionMatrix;
+use crate::decision::AppliedThreshold;
 use crate::estimate::Estimate;
+use crate::evaluation::ProbabilityMetrics;
+use crate::group::GroupTable;
 use crate::macro_average::MacroAverage;
 use crate::metrics::Metrics;
+use crate::temperature::TemperatureScaling;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +36,21 @@ pub(crate) struct Document {
     #[serde(rename = "macro")]
     macro_average: MacroAverage,
     mean_loss: Option<f64>,
+    /// From here to the thresholds: not there in what the first program wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auroc: Option<IndexMap<String, Estimate>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auprc: Option<IndexMap<String, Estimate>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    brier: Option<Estimate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<Calibration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    temperature: Option<TemperatureScaling>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    thresholds: Vec<AppliedThreshold>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<GroupTable>,
     notes: Vec<String>,
 }
 
@@ -49,9 +69,16 @@ impl From<Metrics> for Document {
             sensitivity: by_name(&metrics.sensitivity),
             specificity: by_name(&metrics.specificity),
             f1: by_name(&metrics.f1),
+            auroc: metrics.probabilities.as_ref().map(|probabilities| by_name(&probabilities.auroc)),
+            auprc: metrics.probabilities.as_ref().map(|probabilities| by_name(&probabilities.auprc)),
             accuracy: metrics.accuracy,
             macro_average: metrics.macro_average,
             mean_loss: metrics.mean_loss,
+            brier: metrics.probabilities.as_ref().map(|probabilities| probabilities.brier.clone()),
+            calibration: metrics.probabilities.map(|probabilities| probabilities.calibration),
+            temperature: metrics.temperature,
+            thresholds: metrics.thresholds,
+            groups: metrics.groups,
             notes: metrics.notes,
         }
     }
@@ -77,6 +104,32 @@ impl TryFrom<Document> for Metrics {
         for metric in ClassMetric::ALL {
             check(&format!("macro {metric}"), document.macro_average.get(metric))?;
         }
+        for applied in &document.thresholds {
+            for (name, estimate) in applied.estimates() {
+                check(&format!("{name} at the threshold by {}", applied.threshold.rule), estimate)?;
+            }
+        }
+        for table in &document.groups {
+            for group in &table.groups {
+                for (name, estimate) in group.estimates() {
+                    check(&format!("{name} of the {} `{}`", table.by, group.name), estimate)?;
+                }
+            }
+        }
+        let probabilities = match (document.auroc, document.auprc, document.brier, document.calibration) {
+            (Some(auroc), Some(auprc), Some(brier), Some(calibration)) => {
+                check("brier", &brier)?;
+                let auroc = in_class_order("auroc", auroc, classes)?;
+                let auprc = in_class_order("auprc", auprc, classes)?;
+                Some(ProbabilityMetrics { auroc, auprc, brier, calibration })
+            }
+            (None, None, None, None) => None,
+            _ => {
+                return Err(inconsistent(
+                    "of auroc, auprc, brier and calibration some are there and some are not".into(),
+                ));
+            }
+        };
         Ok(Self {
             precision: in_class_order("precision", document.precision, classes)?,
             sensitivity: in_class_order("sensitivity", document.sensitivity, classes)?,
@@ -87,6 +140,10 @@ impl TryFrom<Document> for Metrics {
             accuracy: document.accuracy,
             macro_average: document.macro_average,
             mean_loss: document.mean_loss,
+            probabilities,
+            temperature: document.temperature,
+            thresholds: document.thresholds,
+            groups: document.groups,
             notes: document.notes,
             confusion_matrix,
         })

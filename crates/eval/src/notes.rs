@@ -1,7 +1,9 @@
 //! What a reader must know before trusting the numbers.
 
+use crate::cluster::Clusters;
 use crate::confusion::ConfusionMatrix;
 use crate::estimate::Estimate;
+use crate::predictions::Predictions;
 use crate::wording::{counted, percent};
 
 /// Below so many images of a class, [`crate::Metrics::notes`] says that they are few.
@@ -45,6 +47,30 @@ pub(crate) fn of_classes(matrix: &ConfusionMatrix, sensitivity: &[Estimate]) -> 
             notes.push(format!(
                 "All images of the split are of `{name}`: the specificity of `{name}` is undefined, and with it the macro \
                  average."
+            ));
+        }
+    }
+    notes
+}
+
+/// The note on patients with several images, over whom the intervals were resampled, and on classes of few patients.
+pub(crate) fn of_resampled_patients(predictions: &Predictions, clusters: &Clusters) -> Vec<String> {
+    let mut notes = vec![format!(
+        "The {} are of {}: the intervals draw patients anew, each with all images.",
+        counted(predictions.samples() as u64, "image"),
+        // Images of unknown patients count as patients of their own.
+        match clusters.patients() {
+            Some(patients) => counted(patients, "patient"),
+            None => format!("at most {}, some unknown", counted(clusters.count() as u64, "patient")),
+        }
+    )];
+    for (class, name) in predictions.classes().iter().enumerate() {
+        let patients = clusters.count_with(|sample| predictions.labels()[sample] == class) as u64;
+        if (1..SMALL_CLASS).contains(&patients) {
+            notes.push(format!(
+                "The images of `{name}` are of only {} (fewer than {SMALL_CLASS}): intervals that draw so few anew are \
+                 rough.",
+                counted(patients, "patient")
             ));
         }
     }

@@ -2,9 +2,7 @@
 
 use crate::EvalError;
 use crate::confusion::check_indices;
-
-/// How far above 1 rounding may carry a probability.
-const ROUNDING: f32 = 1e-5;
+use crate::predictions::check_probabilities;
 
 /// The images of one actual class, by how sure the model was of what it said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,15 +34,7 @@ pub fn best_and_worst(
         return Err(EvalError::TooFewClasses { found: classes });
     }
     check_indices(labels, predicted, classes)?;
-    let expected = labels.len() * classes;
-    if probabilities.len() != expected {
-        return Err(EvalError::Length { what: "probabilities", found: probabilities.len(), expected });
-    }
-    // Written so that NaN fails it too.
-    if let Some(index) = probabilities.iter().position(|&p| !(0.0..=1.0 + ROUNDING).contains(&p)) {
-        let (sample, class, found) = (index / classes, index % classes, probabilities[index]);
-        return Err(EvalError::NotAProbability { sample, class, found });
-    }
+    check_probabilities(probabilities, labels.len(), classes)?;
     // Adding 0 turns -0 into 0, which the total order would tell apart.
     let confidence = |sample: usize| probabilities[sample * classes + predicted[sample]] + 0.0;
     let mut by_confidence: Vec<usize> = (0..labels.len()).collect();

@@ -1,7 +1,9 @@
 //! What the numbers allow to be said in words, and no more.
 
 use crate::confusion::Outcomes;
-use crate::interval::{CONFIDENCE, Interval, wilson};
+use crate::estimate::Estimate;
+use crate::group::GroupTable;
+use crate::interval::Interval;
 use crate::metrics::Metrics;
 use crate::mover::{Term, weighted_sum_interval};
 use crate::wording::{counted, percent};
@@ -10,8 +12,9 @@ use crate::wording::{counted, percent};
 pub const WIDE_INTERVAL: f64 = 0.10;
 
 /// Sentences on a split, each standing for itself, the most important first: whether accuracy differs from that of
-/// always answering the most frequent class, where the errors fall, which numbers rest on too few images, and what the
-/// intervals do not cover.
+/// always answering the most frequent class, where the errors fall, whether the probabilities rank and mean what they
+/// say, whether the source gives the class away, which numbers rest on too few images, and what the intervals do not
+/// cover.
 ///
 /// A difference is claimed only where the 95 % interval excludes none; otherwise the sentence says that these images do
 /// not show it.
@@ -19,6 +22,9 @@ pub fn statements(metrics: &Metrics) -> Vec<String> {
     let mut sentences = vec![against_majority(metrics), where_errors_fall(metrics)];
     sentences.extend(misses_against_false_alarms(metrics));
     sentences.extend(most_frequent_confusion(metrics));
+    sentences.extend(ranking(metrics));
+    sentences.extend(calibration(metrics));
+    sentences.extend(metrics.groups.iter().filter_map(class_given_away));
     sentences.extend(too_few_images(metrics));
     sentences.push(
         "The intervals cover the chance in which images the split holds; they say nothing about images from another \
@@ -103,18 +109,17 @@ fn misses_against_false_alarms(metrics: &Metrics) -> Option<String> {
     if matrix.samples() == matrix.correct() {
         return None;
     }
-    let Outcomes { true_positive, false_negative, false_positive, true_negative } = matrix.outcomes(metrics.positive);
-    let term = |weight: f64, part: u64, whole: u64| {
-        let interval = wilson(part, whole, CONFIDENCE)?;
-        Some(Term { weight, value: part as f64 / whole as f64, interval })
+    // Misses are what sensitivity lacks of 1, false alarms what specificity lacks; so are their intervals.
+    let term = |weight: f64, estimate: &Estimate| {
+        Some(Term { weight, value: estimate.value?, interval: estimate.interval()? })
     };
-    let misses = term(1.0, false_negative, true_positive + false_negative)?;
-    let false_alarms = term(-1.0, false_positive, false_positive + true_negative)?;
-    let interval = weighted_sum_interval(&[misses, false_alarms], |_, _| 0.0);
+    let specificity = term(1.0, &metrics.specificity[metrics.positive])?;
+    let sensitivity = term(-1.0, &metrics.sensitivity[metrics.positive])?;
+    let interval = weighted_sum_interval(&[specificity, sensitivity], |_, _| 0.0);
     let points = |share: f64| format!("{:.1}", 100.0 * share);
     let difference = format!(
         "difference {} percentage points, 95 % interval {} to {}",
-        points(misses.value - false_alarms.value),
+        points(specificity.value - sensitivity.value),
         points(interval.low),
         points(interval.high)
     );
@@ -150,6 +155,59 @@ fn most_frequent_confusion(metrics: &Metrics) -> Option<String> {
     Some(format!("Most frequent confusion: {} ({}{each}).", pairs.join(", "), counted(most, "image")))
 }
 
+/// Says something only where there is news: the model does not rank better than chance.
+fn ranking(metrics: &Metrics) -> Option<String> {
+    let auroc = &metrics.probabilities.as_ref()?.auroc[metrics.positive];
+    let (value, interval) = (auroc.value?, auroc.interval()?);
+    let positive = metrics.positive_name();
+    let figures = format!("AUROC {value:.3}, 95 % interval {:.3} to {:.3}", interval.low, interval.high);
+    match () {
+        () if interval.contains(0.5) => Some(format!(
+            "The probability of `{positive}` is not shown to rank images of `{positive}` above others better than chance \
+             ({figures})."
+        )),
+        () if interval.high < 0.5 => Some(format!(
+            "The probability of `{positive}` ranks images of `{positive}` below others ({figures}): labels or classes may \
+             be exchanged."
+        )),
+        () => None,
+    }
+}
+
+/// Confidence against accuracy, whose interval decides; an error below twice what chance gives is not worth a sentence.
+fn calibration(metrics: &Metrics) -> Option<String> {
+    let calibration = &metrics.probabilities.as_ref()?.calibration;
+    let (confidence, interval) = (calibration.mean_confidence, metrics.accuracy.interval()?);
+    let figures = format!("mean confidence {}, accuracy {}", percent(confidence), percent(calibration.accuracy));
+    let remedy = metrics.temperature.as_ref().map_or_else(String::new, |scaling| {
+        format!(", which a temperature of {:.2} corrects as far as one number can", scaling.temperature)
+    });
+    if confidence > interval.high {
+        Some(format!("The model is surer than it should be ({figures}){remedy}."))
+    } else if confidence < interval.low {
+        Some(format!("The model is less sure than it could be ({figures}){remedy}."))
+    } else if calibration.expected_calibration_error > 2.0 * calibration.expected_by_chance {
+        Some(format!(
+            "Confidence and accuracy agree on the whole ({figures}) and not in parts: the expected calibration error is \
+             {:.3}, where chance gives {:.3}.",
+            calibration.expected_calibration_error, calibration.expected_by_chance
+        ))
+    } else {
+        None
+    }
+}
+
+/// A model may then have learned the groups instead of the classes. Findings are what classes are made of.
+fn class_given_away(table: &GroupTable) -> Option<String> {
+    (table.by != "finding" && table.gives_the_class_away()).then(|| {
+        format!(
+            "Each {} holds images of one side only: what looks like telling the classes apart may be telling the {}s \
+             apart, and these images cannot show which.",
+            table.by, table.by
+        )
+    })
+}
+
 fn too_few_images(metrics: &Metrics) -> Vec<String> {
     let matrix = &metrics.confusion_matrix;
     let positive = metrics.positive_name();
@@ -163,7 +221,7 @@ fn too_few_images(metrics: &Metrics) -> Vec<String> {
             matrix.samples() - of_positive,
         ),
     ];
-    let sentence = |(name, estimate, images): (String, &crate::Estimate, u64)| match estimate.interval() {
+    let sentence = |(name, estimate, images): (String, &Estimate, u64)| match estimate.interval() {
         None => Some(format!(
             "The {name} cannot be told from this split: {}.",
             estimate.reason.as_deref().unwrap_or("no reason recorded")

@@ -1,10 +1,15 @@
 //! The form on disk: stable, complete, and refused where it contradicts itself.
 
+mod sample;
+
 use roentgen_eval::{ConfusionMatrix, FORMAT_VERSION, Metrics};
 use serde_json::{Value, json};
 
 /// Written by the first program that wrote this format. Never changed: it must keep opening.
 const VERSION_1: &str = include_str!("fixtures/metrics_v1.json");
+
+/// Written by the first program that evaluated probabilities. Never changed: it must keep opening.
+const VERSION_1_WITH_PROBABILITIES: &str = include_str!("fixtures/metrics_v1_probabilities.json");
 
 fn metrics(classes: &[&str], counts: &[&[u64]]) -> Metrics {
     let classes = classes.iter().map(|name| name.to_string()).collect();
@@ -20,7 +25,7 @@ fn frozen() -> Metrics {
 
 #[test]
 fn what_is_written_reads_back_the_same() {
-    for metrics in [frozen(), metrics(&["b", "a"], &[&[515, 100], &[10, 875]])] {
+    for metrics in [frozen(), sample::evaluated(), metrics(&["b", "a"], &[&[515, 100], &[10, 875]])] {
         let text = serde_json::to_string(&metrics).unwrap();
         let read: Metrics = serde_json::from_str(&text).unwrap();
         assert_eq!(read, metrics);
@@ -45,9 +50,43 @@ fn version_1_opens_and_keeps_its_form() {
 }
 
 #[test]
+fn version_1_with_probabilities_opens_and_keeps_its_form() {
+    let read: Metrics = serde_json::from_str(VERSION_1_WITH_PROBABILITIES).unwrap();
+    let now = sample::evaluated();
+    let probabilities = read.probabilities.as_ref().unwrap();
+    assert_eq!(probabilities.auroc[0].value, now.probabilities.unwrap().auroc[0].value);
+    assert_eq!((probabilities.calibration.bins.len(), read.thresholds.len(), read.groups.len()), (15, 3, 1));
+    assert_eq!(read.thresholds[2].threshold, now.thresholds[2].threshold);
+    assert_eq!(read.thresholds[2].outcomes, now.thresholds[2].outcomes);
+    assert_eq!(read.groups[0].groups[1].name, "west");
+    assert_eq!(read.temperature.as_ref().unwrap().fitted_images, 20);
+    let written = serde_json::to_string_pretty(&read).unwrap();
+    assert_eq!(written, VERSION_1_WITH_PROBABILITIES.trim_end(), "written:\n{written}");
+}
+
+#[test]
+fn contradictions_in_what_came_later_are_refused_too() {
+    let spoil = |pointer: &str, value: Value| {
+        let mut document: Value = serde_json::from_str(VERSION_1_WITH_PROBABILITIES).unwrap();
+        *document.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
+        serde_json::from_value::<Metrics>(document).unwrap_err().to_string()
+    };
+    for (pointer, value, expected) in [
+        ("/auroc", Value::Null, "of auroc, auprc, brier and calibration some are there"),
+        ("/auroc/normal/low", json!(0.99), "auroc of `normal` is Some"),
+        ("/brier/value", json!(-0.1), "brier is Some"),
+        ("/thresholds/1/f1/high", json!(2), "F1 at the threshold by sensitivity >= 0.95 is Some"),
+        ("/groups/0/groups/1/accuracy/value", Value::Null, "accuracy of the source `west` is None"),
+    ] {
+        let message = spoil(pointer, value);
+        assert!(message.contains(expected), "{pointer}: {message}");
+    }
+}
+
+#[test]
 fn fields_of_a_later_program_are_passed_over() {
     let mut document: Value = serde_json::from_str(VERSION_1).unwrap();
-    document["auroc"] = json!({"value": 0.9});
+    document["lift"] = json!({"value": 0.9});
     let without: Metrics = serde_json::from_str(VERSION_1).unwrap();
     assert_eq!(serde_json::from_value::<Metrics>(document).unwrap(), without);
 }

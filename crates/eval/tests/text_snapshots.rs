@@ -1,5 +1,7 @@
 //! What users read, word for word. A wanted change is made in the files under `fixtures/`.
 
+mod sample;
+
 use roentgen_eval::{ConfusionMatrix, Metrics, format_table, statements};
 
 fn metrics(classes: &[&str], counts: &[&[u64]], positive: usize, mean_loss: Option<f64>) -> Metrics {
@@ -36,6 +38,11 @@ fn a_class_that_is_never_predicted() {
 fn one_class_without_errors() {
     let metrics = metrics(&["infected", "normal"], &[&[0, 0], &[0, 1]], 0, None);
     assert_text(&metrics, include_str!("fixtures/one_image.txt"));
+}
+
+#[test]
+fn everything() {
+    assert_text(&sample::evaluated(), include_str!("fixtures/everything.txt"));
 }
 
 fn sentences(counts: &[&[u64]]) -> String {
