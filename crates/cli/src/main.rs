@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bench;
+mod compare;
 mod demo;
 mod download;
 mod evaluate;
@@ -11,6 +12,7 @@ mod layers;
 mod predict;
 mod progress;
 mod resolve;
+mod scoring;
 mod start;
 mod train;
 mod weights;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),

@@ -8,6 +8,7 @@ mod bad_data;
 mod bad_settings;
 mod bench;
 mod broken_files;
+mod comparing;
 mod diverging;
 mod full_disk;
 mod help;
