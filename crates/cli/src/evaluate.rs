@@ -76,7 +76,7 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
         let note = format!("{} images could not be decoded and were left out: {}.", bad.len(), names.join(", "));
         metrics.notes.push(note);
     }
-    match validation(run, &config, &mut answering)? {
+    match validation(run, &config, &manifest, &mut answering)? {
         Ok(validation) => apply_validation(&mut metrics, &answers, &validation, &rules, &generator)?,
         Err(reason) => metrics.notes.push(format!("Neither temperature nor thresholds were fitted: {reason}.")),
     }
@@ -156,18 +156,28 @@ impl Answering {
 }
 
 /// The answers for the validation images of the data that the run was trained on: from `predictions-validation.csv`, or
-/// computed and written there. In words, why there are none: no such images, or the data is not there.
-fn validation(run: &RunDirectory, config: &Config, answering: &mut Answering) -> Outcome<Result<Predictions, String>> {
+/// computed and written there. That data may be what is evaluated, `manifest`, or lie where the run found it. In words,
+/// why there are none: no such images, or the data is not there.
+fn validation(
+    run: &RunDirectory,
+    config: &Config,
+    manifest: &Arc<Manifest>,
+    answering: &mut Answering,
+) -> Outcome<Result<Predictions, String>> {
     let file = run.predictions_file(Split::Validation.name());
     if file.is_file() {
         return Ok(Ok(predictions(&PredictionTable::read(&file)?, &file)?));
     }
+    let own = Environment::read(&run.environment_file())?.data_fingerprint;
     let root = &config.data.root;
-    if !root.is_dir() {
+    let manifest = if manifest.fingerprint()? == own {
+        manifest.clone()
+    } else if root.is_dir() {
+        start::manifest(root)?
+    } else {
         return Ok(Err(format!("the data that the run was trained on is not at {} any more", root.display())));
-    }
-    let manifest = start::manifest(root)?;
-    if manifest.fingerprint()? != Environment::read(&run.environment_file())?.data_fingerprint {
+    };
+    if manifest.fingerprint()? != own {
         return Ok(Err(format!("the data at {} is no longer what the run was trained on", root.display())));
     }
     if manifest.rows_of(Split::Validation).is_empty() {

@@ -116,10 +116,16 @@ fn thresholds_by_cost_and_sensitivity_are_fitted_on_validation() {
 fn without_validation_images_the_reason_stands_in_the_notes() {
     let folder = scratch();
     copy_finished(folder.path());
-    std::fs::rename(folder.path().join("data"), folder.path().join("moved")).unwrap();
-    let answer = roentgen(folder.path(), &["evaluate", "run", "--data", "moved"]).succeeds();
+    let evaluate = |data: &str| roentgen(folder.path(), &["evaluate", "run", "--data", data]).succeeds();
+    let moved = folder.path().join("moved");
+    std::fs::rename(folder.path().join("data"), &moved).unwrap();
+    copy(&moved.join("test"), &folder.path().join("other/test"));
+    let answer = evaluate("other");
     let words = "Neither temperature nor thresholds were fitted: the data that the run was trained on is not at data";
     assert!(answer.stdout.contains(words), "{}", answer.stdout);
+    // The same data elsewhere is as good as where it was, also for others later.
+    assert!(evaluate("moved").stdout.contains("chosen on 8 images of validation"));
+    assert!(evaluate("other").stdout.contains("chosen on 8 images of validation"));
 }
 
 #[test]
