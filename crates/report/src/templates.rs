@@ -13,6 +13,8 @@ const STYLES: [(&str, &str); 2] =
 pub(crate) const PAGE: (&str, &str) = ("page.html", include_str!("../templates/page.html"));
 /// Lines over epochs or steps.
 pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../templates/line_chart.svg"));
+/// A curve of shares against shares.
+pub(crate) const UNIT_SQUARE: (&str, &str) = ("unit_square.svg", include_str!("../templates/unit_square.svg"));
 /// A confusion matrix.
 pub(crate) const MATRIX: (&str, &str) = ("matrix.svg", include_str!("../templates/matrix.svg"));
 

@@ -6,9 +6,11 @@
 mod line_chart;
 mod matrix;
 mod ticks;
+mod unit_square;
 
 pub(crate) use line_chart::{LineChart, Role, Scale, Series};
 pub(crate) use matrix::Matrix;
+pub(crate) use unit_square::{Point, UnitSquare};
 
 use crate::{ReportError, templates};
 use roentgen_run::RunDirectory;
