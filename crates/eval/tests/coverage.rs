@@ -13,7 +13,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use std::collections::HashSet;
 
 const DRAWS: u64 = 2000;
-const RESAMPLES: usize = 400;
+const RESAMPLES: usize = 300;
 /// Patients in a sample, each with one or two images.
 const PATIENTS: usize = 250;
 /// Share of patients who are infected.
