@@ -232,7 +232,9 @@ pub struct Evaluate {
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Compute from a predictions table alone
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "precision", "exact", "threads", "at_sensitivity", "cost_miss", "cost_false_alarm", "prevalence"])]
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "precision", "exact", "threads"])]
+    #[arg(conflicts_with_all = ["at_sensitivity", "cost_miss", "cost_false_alarm", "prevalence"])]
     pub predictions: Option<PathBuf>,
     /// Read a class of the data as a class of the model, such as PNEUMONIA=infected; may be given several times
     #[arg(long, value_name = "CLASS=CLASS")]

@@ -81,8 +81,8 @@ pub fn threshold_rules(arguments: &Thresholds) -> Outcome<Vec<ThresholdRule>> {
     Ok(rules)
 }
 
-/// Fits temperature and thresholds on validation predictions and applies them to `predictions`, whose `metrics` these are.
-/// What cannot be fitted is noted.
+/// Fits temperature and thresholds on validation predictions and applies them to `predictions`, whose `metrics` these
+/// are. What cannot be fitted is noted.
 pub fn apply_validation(
     metrics: &mut Metrics,
     predictions: &Predictions,

@@ -17,8 +17,8 @@ use std::fmt;
 /// A difference is said to hold where its corrected p value is below this.
 pub const SIGNIFICANCE: f64 = 0.05;
 
-/// Resamples for each test of a table. A bootstrap's p value is hardly ever below 2 / (resamples + 1); with so many, the
-/// smallest possible one stays five times below [`SIGNIFICANCE`] when Holm's correction multiplies it by the tests.
+/// Resamples for each test of a table. A bootstrap's p value is hardly ever below 2 / (resamples + 1); with so many,
+/// the smallest possible one stays five times below [`SIGNIFICANCE`] when Holm's correction multiplies it by the tests.
 const RESAMPLES_A_TEST: usize = 200;
 
 /// What two models are compared by.

@@ -171,8 +171,8 @@ fn probability_metrics<R: Rng>(
     })
 }
 
-/// `plain` with the percentile interval of its resamples, which rests on so many `units`. Resamples that are all the same
-/// prove nothing: then with the interval that `instead` makes of value and units.
+/// `plain` with the percentile interval of its resamples, which rests on so many `units`. Resamples that are all the
+/// same prove nothing: then with the interval that `instead` makes of value and units.
 fn resampled(
     plain: &Estimate,
     distribution: &Distribution,

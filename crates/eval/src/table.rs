@@ -9,9 +9,9 @@ use crate::metrics::Metrics;
 use crate::temperature::TemperatureScaling;
 use crate::wording::{Align, align_columns, counted};
 
-/// The confusion matrix, accuracy, the metrics of each class and their macro averages, then as far as they were computed
-/// calibration, thresholds and groups, and last the notes, as plain text of aligned lines with a newline at the end. What
-/// is undefined reads `undefined (reason)`, or in groups is left out.
+/// The confusion matrix, accuracy, the metrics of each class and their macro averages, then as far as they were
+/// computed calibration, thresholds and groups, and last the notes, as plain text of aligned lines with a newline at
+/// the end. What is undefined reads `undefined (reason)`, or in groups is left out.
 pub fn format_table(metrics: &Metrics) -> String {
     let mut lines = vec!["confusion matrix (rows: actual, columns: predicted)".to_string()];
     lines.push(metrics.confusion_matrix.to_string());

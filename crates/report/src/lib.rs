@@ -1,9 +1,9 @@
 //! Plots, contact sheets and the report page of a run.
 //!
 //! Everything here is made from files of the run directory: `config.toml`, `environment.json`, `history.csv`,
-//! `steps.csv`, each `metrics-<split>.json`, and for the curves `predictions-<split>.csv`. The one exception is [`write_sheets`]: whoever evaluates a model has
-//! the images decoded, and hands them over as [`Tile`]s, so that this crate needs neither the data folder nor a
-//! decoder. It never sees a tensor or a network.
+//! `steps.csv`, each `metrics-<split>.json`, and for the curves `predictions-<split>.csv`. The one exception is
+//! [`write_sheets`]: whoever evaluates a model has the images decoded, and hands them over as [`Tile`]s, so that this
+//! crate needs neither the data folder nor a decoder. It never sees a tensor or a network.
 
 mod contact_sheet;
 mod curves;

@@ -83,8 +83,8 @@ pub fn write_metrics(run: &RunDirectory, split: &str, classes: &[&str], counts: 
     metrics
 }
 
-/// Writes metrics with all that predictions, validation and groups add, and the predictions that they are of: 40 images,
-/// every second of the first class, by patients of two.
+/// Writes metrics with all that predictions, validation and groups add, and the predictions that they are of: 40
+/// images, every second of the first class, by patients of two.
 pub fn write_evaluation(run: &RunDirectory, split: &str, classes: &[&str]) -> Metrics {
     let names: Vec<String> = classes.iter().map(|class| class.to_string()).collect();
     let row = |index: usize| {
