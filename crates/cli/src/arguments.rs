@@ -25,6 +25,8 @@ pub enum Command {
     Search(Box<SearchArguments>),
     /// Evaluate a run on a split: predictions, metrics with intervals, best and worst images
     Evaluate(Evaluate),
+    /// Compare two evaluated runs: which differences hold, and which are noise
+    Compare(Compare),
     /// Write the report of a run or an experiment, one self-contained HTML page
     Report(Report),
     /// Classify images
@@ -317,7 +319,9 @@ pub struct Evaluate {
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Compute from a predictions table alone
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "precision", "exact", "threads"])]
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["run", "data", "split", "map", "images", "on_bad_image", "precision", "exact", "threads"])]
+    #[arg(conflicts_with_all = ["at_sensitivity", "cost_miss", "cost_false_alarm", "prevalence"])]
     pub predictions: Option<PathBuf>,
     /// Read a class of the data as a class of the model, such as PNEUMONIA=infected; may be given several times
     #[arg(long, value_name = "CLASS=CLASS")]
@@ -325,6 +329,9 @@ pub struct Evaluate {
     /// The positive class
     #[arg(long, value_name = "CLASS")]
     pub positive: Option<String>,
+    /// How thresholds are chosen on the validation images.
+    #[command(flatten)]
+    pub thresholds: Thresholds,
     /// Best and worst images of each class on the contact sheets
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub images: usize,
@@ -343,6 +350,47 @@ pub struct Evaluate {
     /// Threads of the engine [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+}
+
+/// How thresholds are chosen, besides Youden's.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Thresholds {
+    /// Choose a threshold of at least this sensitivity on the validation images
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    pub at_sensitivity: f64,
+    /// Choose a threshold by cost: what a missed positive image costs [default: 1 beside --cost-false-alarm]
+    #[arg(long, value_name = "COST")]
+    pub cost_miss: Option<f64>,
+    /// Choose a threshold by cost: what a false alarm costs [default: 1 beside --cost-miss]
+    #[arg(long, value_name = "COST")]
+    pub cost_false_alarm: Option<f64>,
+    /// Share of positive images where a threshold by cost will be used [default: that of the validation images]
+    #[arg(long, value_name = "SHARE")]
+    pub prevalence: Option<f64>,
+}
+
+impl Default for Thresholds {
+    fn default() -> Thresholds {
+        Thresholds { at_sensitivity: 0.95, cost_miss: None, cost_false_alarm: None, prevalence: None }
+    }
+}
+
+/// `roentgen compare`
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Run directory
+    pub first: PathBuf,
+    /// Another one, evaluated on the same images
+    pub second: PathBuf,
+    /// What both were evaluated on: train, validation, test, or the name of other data's results
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// The positive class
+    #[arg(long, value_name = "CLASS")]
+    pub positive: Option<String>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `roentgen report`

@@ -1,6 +1,6 @@
 //! `roentgen demo`: the main job on phantoms, with nothing needed.
 
-use crate::arguments::{Demo, Evaluate};
+use crate::arguments::{Demo, Evaluate, Thresholds};
 use crate::failure::{Failure, Outcome};
 use crate::{evaluate, train};
 use roentgen_data::phantom::{self, PhantomSet};
@@ -46,6 +46,7 @@ pub fn run(arguments: &Demo) -> Outcome {
         predictions: None,
         map: Vec::new(),
         positive: None,
+        thresholds: Thresholds::default(),
         images: 8,
         on_bad_image: None,
         json: false,

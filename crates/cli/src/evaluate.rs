@@ -2,20 +2,23 @@
 
 use crate::arguments::{Evaluate, Report};
 use crate::failure::{Failure, Outcome};
+use crate::scoring::{add_groups, apply_validation, positive_class, predictions, resampling, threshold_rules};
 use crate::{progress, resolve, search, start};
-use roentgen_data::{DataError, Image, Limits, Manifest, Split, decode, resize_for_display};
-use roentgen_eval::{Metrics, best_and_worst, default_positive, format_table};
+use roentgen_cpu::CpuEngine;
+use roentgen_data::{DataError, Image, Limits, Manifest, Row, Split, decode, resize_for_display};
+use roentgen_eval::{Metrics, Predictions, best_and_worst, format_table};
 use roentgen_infer::{Model, Predictor};
-use roentgen_nn::{Engine, ParameterSet};
+use roentgen_nn::{Arithmetic, Engine, ParameterSet};
 use roentgen_report::{Pixels, Sheet, Tile, write_experiment_report, write_report, write_sheets};
+use roentgen_run::config::OnBadImage;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::Environment;
 use roentgen_run::experiment_directory::ExperimentState;
 use roentgen_run::predictions::PredictionTable;
-use roentgen_run::{ExperimentDirectory, RunDirectory};
-use std::collections::BTreeSet;
+use roentgen_run::{Config, ExperimentDirectory, RunDirectory};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Longest side of a picture on a contact sheet, in pixels.
 const TILE_SIDE: usize = 224;
@@ -26,7 +29,7 @@ pub fn run(arguments: &Evaluate) -> Outcome {
         (Some(file), _) => {
             let table = PredictionTable::read(file)?;
             let positive = positive_class(&table.classes, arguments.positive.as_deref())?;
-            from_table(&table, file, positive)?
+            Metrics::evaluate(&predictions(&table, file)?, positive, &resampling(0))?
         }
         (None, Some(path)) => evaluate(&RunDirectory::open(path)?, arguments)?,
         (None, None) => unreachable!("the argument parser asks for one of the two"),
@@ -55,51 +58,43 @@ pub fn report(arguments: &Report) -> Outcome {
 /// Evaluates a run on a split and writes predictions, metrics and contact sheets into it.
 pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let split: Split = arguments.split.parse().map_err(|e| Failure::Call(anyhow::Error::new(e)))?;
-    if split == Split::Test && arguments.data.is_none() {
-        search::refuse_sealed(run)?;
-    }
     let config = run.config()?;
-    let mut model = Model::open(run.path())?;
+    let mut answering = Answering::new(run, &config, arguments)?;
+    let classes = answering.model.description.classes.clone();
     let positive = arguments.positive.as_ref().or(config.data.positive.as_ref());
     // Before the work: a class that does not exist is a wrong call.
-    let positive = positive_class(&model.description.classes, positive.map(String::as_str))?;
-    let engine = start::engine(arguments.threads.or(config.engine.threads))?;
+    let positive = positive_class(&classes, positive.map(String::as_str))?;
+    let rules = threshold_rules(&arguments.thresholds)?;
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
     // Other data have their own splits.
     let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
     let manifest = start::manifest(root, cross_validation)?;
-    let label_of = labels(&manifest, &model.description.classes, &arguments.map)?;
-    let rows = manifest.require_split(split)?;
-    let what = arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image);
-    let bad = start::bad_rows(&manifest, &rows, what, engine.threads())?;
-    let rows: Vec<usize> = rows.into_iter().filter(|row| bad.iter().all(|(skipped, _)| skipped != row)).collect();
-    if rows.is_empty() {
-        return Err(Failure::work(format!("{}: no image of the split {split} can be decoded", root.display())));
-    }
-    let arithmetic = resolve::arithmetic_of_run(&config.engine, arguments.precision, arguments.exact);
-    let bar = progress::bar(rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
-    let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
-    let limit = limit.or_else(start::available_memory_bytes);
-    let mut predictor = Predictor::new(&engine, &model.network, arithmetic, limit)?;
-    let answers = predictor.rows(&mut model.store, ParameterSet::Live, &manifest, rows.clone(), |done| {
-        bar.set_position(done as u64);
-        true
-    })?;
-    bar.finish_and_clear();
-    let predictions = answers
-        .iter()
-        .map(|answer| answer.to_prediction(&manifest, Some(label_of[manifest.rows[answer.row].label])))
-        .collect();
-    let table = PredictionTable { classes: model.description.classes.clone(), rows: predictions };
     let name = result_name(run, &manifest, root, split)?;
+    if name == Split::Test.name() {
+        search::refuse_sealed(run)?;
+    }
+    let label_of = labels(&manifest, &classes, &arguments.map)?;
+    let Answers { table, rows, bad } = answering.split(&manifest, &label_of, split)?;
     let file = run.predictions_file(&name);
-    let mut metrics = from_table(&table, &file, positive)?;
+    let answers = predictions(&table, &file)?;
+    table.write(&file)?;
+
+    let generator = resampling(config.training.seed);
+    let mut metrics = Metrics::evaluate(&answers, positive, &generator)?;
     if !bad.is_empty() {
         let names: Vec<String> = bad.iter().map(|(row, _)| manifest.rows[*row].path.display().to_string()).collect();
         let note = format!("{} images could not be decoded and were left out: {}.", bad.len(), names.join(", "));
         metrics.notes.push(note);
     }
-    table.write(&file)?;
+    match validation(run, &config, &manifest, &mut answering)? {
+        Ok(validation) => apply_validation(&mut metrics, &answers, &validation, &rules, &generator)?,
+        Err(reason) => metrics.notes.push(format!("Neither temperature nor thresholds were fitted: {reason}.")),
+    }
+    let named = |name: fn(&Row) -> &Option<String>| -> Vec<Option<String>> {
+        rows.iter().map(|&row| name(&manifest.rows[row]).clone()).collect()
+    };
+    add_groups(&mut metrics, "source", &named(|row| &row.source), &answers, &generator)?;
+    add_groups(&mut metrics, "finding", &named(|row| &row.finding), &answers, &generator)?;
     write_atomically(&run.metrics_file(&name), |out| {
         serde_json::to_writer_pretty(&mut *out, &metrics)?;
         writeln!(out)
@@ -113,38 +108,96 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     Ok(metrics)
 }
 
-/// Metrics of a predictions table.
-fn from_table(table: &PredictionTable, file: &Path, positive: usize) -> Outcome<Metrics> {
-    let unlabelled = table.rows.iter().filter(|row| row.label.is_none()).count();
-    if table.rows.is_empty() {
-        return Err(Failure::work(format!("{}: the table has no rows; evaluation needs images", file.display())));
-    }
-    if unlabelled > 0 {
-        return Err(Failure::work(format!(
-            "{}: {unlabelled} of {} images have no label; evaluation needs the actual class of each",
-            file.display(),
-            table.rows.len()
-        )));
-    }
-    let labels: Vec<usize> = table.rows.iter().filter_map(|row| row.label).collect();
-    let predicted: Vec<usize> = table.rows.iter().map(|row| row.predicted).collect();
-    let losses: Option<Vec<f32>> = table.rows.iter().map(|row| row.loss).collect();
-    let metrics = Metrics::compute(&table.classes, positive, &labels, &predicted, losses.as_deref())?;
-    let patients: Option<BTreeSet<&str>> = table.rows.iter().map(|row| row.patient_id.as_deref()).collect();
-    Ok(match patients {
-        Some(patients) => metrics.with_patients(patients.len() as u64),
-        None => metrics,
-    })
+/// A run's model and how it is to answer.
+struct Answering {
+    model: Model,
+    engine: CpuEngine,
+    arithmetic: Arithmetic,
+    memory_limit_bytes: Option<usize>,
+    on_bad_image: OnBadImage,
 }
 
-/// Index of the positive class: the one named, or by convention.
-pub fn positive_class(classes: &[String], named: Option<&str>) -> Outcome<usize> {
-    match named {
-        Some(name) => classes.iter().position(|class| class == name).ok_or_else(|| {
-            Failure::call(format!("--positive {name}: no such class; the classes are {}", classes.join(", ")))
-        }),
-        None => default_positive(classes).map_err(|error| Failure::Call(error.into())),
+/// What a model answered for a split.
+struct Answers {
+    table: PredictionTable,
+    /// The manifest's rows in the table, in its order.
+    rows: Vec<usize>,
+    /// Rows that were left out, with why.
+    bad: Vec<(usize, DataError)>,
+}
+
+impl Answering {
+    fn new(run: &RunDirectory, config: &Config, arguments: &Evaluate) -> Outcome<Answering> {
+        let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
+        Ok(Answering {
+            model: Model::open(run.path())?,
+            engine: start::engine(arguments.threads.or(config.engine.threads))?,
+            arithmetic: resolve::arithmetic_of_run(&config.engine, arguments.precision, arguments.exact),
+            memory_limit_bytes: limit.or_else(start::available_memory_bytes),
+            on_bad_image: arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image),
+        })
     }
+
+    /// Answers for a split; `label_of` says which of the model's classes each class of the data is.
+    fn split(&mut self, manifest: &Arc<Manifest>, label_of: &[usize], split: Split) -> Outcome<Answers> {
+        let rows = manifest.require_split(split)?;
+        let bad = start::bad_rows(manifest, &rows, self.on_bad_image, self.engine.threads())?;
+        let rows: Vec<usize> = rows.into_iter().filter(|row| bad.iter().all(|(skipped, _)| skipped != row)).collect();
+        if rows.is_empty() {
+            let root = manifest.root.display();
+            return Err(Failure::work(format!("{root}: no image of the split {split} can be decoded")));
+        }
+        let bar = progress::bar(rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
+        let mut predictor =
+            Predictor::new(&self.engine, &self.model.network, self.arithmetic, self.memory_limit_bytes)?;
+        let store = &mut self.model.store;
+        let answers = predictor.rows(store, ParameterSet::Live, manifest, rows.clone(), |done| {
+            bar.set_position(done as u64);
+            true
+        })?;
+        bar.finish_and_clear();
+        let predictions = answers
+            .iter()
+            .map(|answer| answer.to_prediction(manifest, Some(label_of[manifest.rows[answer.row].label])))
+            .collect();
+        let table = PredictionTable { classes: self.model.description.classes.clone(), rows: predictions };
+        Ok(Answers { table, rows, bad })
+    }
+}
+
+/// The answers for the validation images of the data that the run was trained on: from `predictions-validation.csv`, or
+/// computed and written there. That data may be what is evaluated, `manifest`, or lie where the run found it. In words,
+/// why there are none: no such images, or the data is not there.
+fn validation(
+    run: &RunDirectory,
+    config: &Config,
+    manifest: &Arc<Manifest>,
+    answering: &mut Answering,
+) -> Outcome<Result<Predictions, String>> {
+    let file = run.predictions_file(Split::Validation.name());
+    if file.is_file() {
+        return Ok(Ok(predictions(&PredictionTable::read(&file)?, &file)?));
+    }
+    let own = Environment::read(&run.environment_file())?.data_fingerprint;
+    let root = &config.data.root;
+    let manifest = if manifest.fingerprint()? == own {
+        manifest.clone()
+    } else if root.is_dir() {
+        start::manifest(root, config.data.cross_validation)?
+    } else {
+        return Ok(Err(format!("the data that the run was trained on is not at {} any more", root.display())));
+    };
+    if manifest.fingerprint()? != own {
+        return Ok(Err(format!("the data at {} is no longer what the run was trained on", root.display())));
+    }
+    if manifest.rows_of(Split::Validation).is_empty() {
+        return Ok(Err("the run has no validation images".into()));
+    }
+    let label_of = labels(&manifest, &answering.model.description.classes, &[])?;
+    let Answers { table, .. } = answering.split(&manifest, &label_of, Split::Validation)?;
+    table.write(&file)?;
+    eprintln!("wrote {}, on which temperature and thresholds are fitted", file.display());
+    Ok(Ok(predictions(&table, &file)?))
 }
 
 /// For each class of the data, the class of the model that it stands for.

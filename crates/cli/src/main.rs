@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bench;
+mod compare;
 mod demo;
 mod download;
 mod evaluate;
@@ -12,6 +13,7 @@ mod layers;
 mod predict;
 mod progress;
 mod resolve;
+mod scoring;
 mod search;
 mod start;
 mod train;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),

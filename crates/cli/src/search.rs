@@ -5,17 +5,17 @@
 //! few are trained at full length with several seeds. The test images stay sealed until the winner is fixed.
 
 use crate::arguments::{SearchArguments, Space};
-use crate::evaluate::positive_class;
 use crate::experiment::{Ended, Job, Runner, evaluate_once};
 use crate::failure::{Failure, Outcome};
+use crate::scoring::{positive_class, predictions, resampling};
 use crate::{interrupt, resolve};
 use roentgen_eval::RepeatedMetrics;
 use roentgen_nn::freeze_space::{Candidate, convolutions, single_convolutions, subsets, suffixes};
 use roentgen_nn::{FreezePlan, FrozenBatchNorm, Head, Network, architecture};
-use roentgen_report::{CandidateResult, SearchResults, predictions};
+use roentgen_report::{CandidateResult, SearchResults};
 use roentgen_run::config::Select;
 use roentgen_run::directory::{RunState, write_atomically};
-use roentgen_run::draw::{ChaCha8Rng, Purpose, stream};
+use roentgen_run::draw::{Purpose, stream};
 use roentgen_run::environment::Environment;
 use roentgen_run::history::{EpochRecord, read_table};
 use roentgen_run::predictions::PredictionTable;
@@ -400,13 +400,12 @@ impl<'a> Search<'a> {
                 return Ok("There are no test images.".into());
             }
             evaluate_once(&run, "test")?;
-            trainings.push(predictions(&PredictionTable::read(&run.predictions_file("test"))?)?);
+            let file = run.predictions_file("test");
+            trainings.push(predictions(&PredictionTable::read(&file)?, &file)?);
         }
         let classes = trainings[0].classes().to_vec();
         let positive = positive_class(&classes, self.base.data.positive.as_deref())?;
-        let first = self.seeds[0];
-        let generator = |resample: u64| -> ChaCha8Rng { stream(first, Purpose::Bootstrap, 0, resample) };
-        let metrics = RepeatedMetrics::evaluate(&trainings, positive, &generator)?;
+        let metrics = RepeatedMetrics::evaluate(&trainings, positive, &resampling(self.seeds[0]))?;
         let figure = |name: &str, repeated: &roentgen_eval::Repeated| {
             let estimate = &repeated.estimate;
             match (estimate.value, estimate.interval()) {

@@ -112,8 +112,8 @@ pub fn auroc(ranked: &RankedScores, clusters: &Clusters, name: &str) -> Estimate
 }
 
 /// The 95 % interval of an area of `value` over so many independent positive and negative images: the areas from which
-/// `value` lies no further than z standard errors, where the standard error is that of the candidate area (method 5 of R.
-/// G. Newcombe, Statistics in Medicine 25, 2006, 559, after Hanley and McNeil).
+/// `value` lies no further than z standard errors, where the standard error is that of the candidate area (method 5 of
+/// R. G. Newcombe, Statistics in Medicine 25, 2006, 559, after Hanley and McNeil).
 pub(crate) fn newcombe(value: f64, positives: usize, negatives: usize) -> Interval {
     let (m, n) = (positives as f64, negatives as f64);
     let mean = (m + n) / 2.0 - 1.0;

@@ -61,8 +61,8 @@ pub fn bootstrap<R: Rng>(
 
 impl Distribution {
     /// The percentile interval: between the quantiles that leave equal shares on both sides, a resample on each side
-    /// taken for what lies beyond all of them (Davison and Hinkley, 5.2.1). `None` where the statistic was defined in no
-    /// resample.
+    /// taken for what lies beyond all of them (Davison and Hinkley, 5.2.1). `None` where the statistic was defined in
+    /// no resample.
     ///
     /// `units` is on how many clusters the statistic rests. Resamples of few vary too little, and normal quantiles take
     /// them for many: the interval is expanded to quantiles with which that of a mean has the width of Student's (T. C.
@@ -80,8 +80,8 @@ impl Distribution {
         self.values.first() == self.values.last()
     }
 
-    /// Two-sided p value of the hypothesis that the statistic is 0: from twice the smaller share of resamples on one side
-    /// of 0, those at 0 included, the sample itself counted as one more; expanded for the number of `units` as the
+    /// Two-sided p value of the hypothesis that the statistic is 0: from twice the smaller share of resamples on one
+    /// side of 0, those at 0 included, the sample itself counted as one more; expanded for the number of `units` as the
     /// interval is, so that both say the same. At most 1; `None` where the statistic was defined in no resample.
     pub fn p_value(&self, units: usize) -> Option<f64> {
         let at_most = self.values.partition_point(|&value| value <= 0.0);
@@ -133,8 +133,8 @@ impl Expansion {
         self.student.as_ref().map_or(tail, |student| student.cdf(z * self.shrinkage))
     }
 
-    /// What the resampled means must leave for Student's tail probability to be `tail`, less than a half: the inverse of
-    /// [`Expansion::student_tail`], by bisection.
+    /// What the resampled means must leave for Student's tail probability to be `tail`, less than a half: the inverse
+    /// of [`Expansion::student_tail`], by bisection.
     fn normal_tail(&self, tail: f64) -> f64 {
         let (mut low, mut high) = (0.0, tail);
         if self.student.is_none() {

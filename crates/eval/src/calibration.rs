@@ -29,9 +29,9 @@ pub struct ReliabilityBin {
 /// How well the confidence of the answers fits how often they are right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The mean over images of the distance between accuracy and mean confidence of their bin, 0 to 1 (C. Guo, G. Pleiss,
-    /// Y. Sun and K. Q. Weinberger, ICML 2017). It has no interval: chance makes it larger and never smaller, and a
-    /// bootstrap would do so twice. [`Calibration::expected_by_chance`] says what to compare it with.
+    /// The mean over images of the distance between accuracy and mean confidence of their bin, 0 to 1 (C. Guo, G.
+    /// Pleiss, Y. Sun and K. Q. Weinberger, ICML 2017). It has no interval: chance makes it larger and never smaller,
+    /// and a bootstrap would do so twice. [`Calibration::expected_by_chance`] says what to compare it with.
     pub expected_calibration_error: f64,
     /// The error that a perfectly calibrated model of the same confidences would show on average on as many independent
     /// images, by the normal approximation in each bin.
@@ -96,9 +96,9 @@ impl Sums {
     }
 }
 
-/// The Brier score of each image, `[N]`, 0 to 1: half the squared distance of the probabilities from the truth, which is
-/// `(p - y)^2` with two classes (G. W. Brier, Monthly Weather Review 78, 1950, whose own score is twice this; scikit-learn's
-/// `brier_score_loss` with `scale_by_half=True`).
+/// The Brier score of each image, `[N]`, 0 to 1: half the squared distance of the probabilities from the truth, which
+/// is `(p - y)^2` with two classes (G. W. Brier, Monthly Weather Review 78, 1950, whose own score is twice this;
+/// scikit-learn's `brier_score_loss` with `scale_by_half=True`).
 pub fn brier_scores(predictions: &Predictions) -> Vec<f64> {
     let rows = predictions.probabilities().chunks_exact(predictions.classes().len());
     let score = |(row, &label): (&[f32], &usize)| {

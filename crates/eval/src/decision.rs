@@ -41,8 +41,8 @@ pub struct AppliedThreshold {
 }
 
 impl AppliedThreshold {
-    /// Applies `threshold`, chosen on `fitted_images` images of the split `fitted_on`, to the probabilities of the class
-    /// `positive`. Intervals and `generator` are as in [`Metrics::evaluate`].
+    /// Applies `threshold`, chosen on `fitted_images` images of the split `fitted_on`, to the probabilities of the
+    /// class `positive`. Intervals and `generator` are as in [`Metrics::evaluate`].
     ///
     /// # Errors
     ///

@@ -17,9 +17,14 @@ use std::fmt;
 /// A difference is said to hold where its corrected p value is below this.
 pub const SIGNIFICANCE: f64 = 0.05;
 
-/// Resamples for each test of a table. A bootstrap's p value is hardly ever below 2 / (resamples + 1); with so many, the
-/// smallest possible one stays five times below [`SIGNIFICANCE`] when Holm's correction multiplies it by the tests.
+/// Resamples for each test of a table. A bootstrap's p value is hardly ever below 2 / (resamples + 1); with so many,
+/// the smallest possible one stays five times below [`SIGNIFICANCE`] when Holm's correction multiplies it by the tests.
 const RESAMPLES_A_TEST: usize = 200;
+
+/// No table has more resamples: what they take, in time and memory, grows with the square of its tests. Beyond 100 tests
+/// a bootstrap's p value may then be too coarse to hold after the correction, and the differences that rest on exact tests
+/// (accuracy of independent images, areas) decide.
+const MOST_RESAMPLES: usize = 20_000;
 
 /// What two models are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -143,7 +148,7 @@ pub fn differences<R: Rng>(
     let clusters = reference.clusters();
     let pairs: Vec<(usize, usize)> =
         (0..models.len()).flat_map(|first| (first + 1..models.len()).map(move |second| (first, second))).collect();
-    let resamples = RESAMPLES.max(RESAMPLES_A_TEST * ComparedMetric::ALL.len() * pairs.len());
+    let resamples = (RESAMPLES_A_TEST * ComparedMetric::ALL.len() * pairs.len()).clamp(RESAMPLES, MOST_RESAMPLES);
 
     let decided: Vec<Decisions> = models.iter().map(|(_, predictions)| Decisions::of(predictions, positive)).collect();
     let distributions = bootstrap(clusters, resamples, generator, |weights| {

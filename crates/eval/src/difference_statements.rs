@@ -4,8 +4,8 @@ use crate::difference::{ComparedMetric, Difference, Differences, Effect, SIGNIFI
 use crate::wording::{counted, p_value, percent};
 
 impl Differences {
-    /// Sentences, each standing for itself: how many differences hold, then each difference with its size, its interval,
-    /// on how many images it rests, and its corrected p value; last what a reader must know.
+    /// Sentences, each standing for itself: how many differences hold, then each difference with its size, its
+    /// interval, on how many images it rests, and its corrected p value; last what a reader must know.
     ///
     /// A difference is claimed only where its corrected p value is below [`SIGNIFICANCE`]; otherwise the sentence calls
     /// it noise, as far as these images can tell.
@@ -75,8 +75,8 @@ impl Differences {
         }
         let verdict = if effect.holds() { "holds" } else { "is noise, as far as these images can tell" };
         format!(
-            "{metric}: `{second}` {} against `{first}` {}, a difference of {}{points} (95 % interval {} to {}; {basis}; p {}, \
-             corrected {}): it {verdict}.",
+            "{metric}: `{second}` {} against `{first}` {}, a difference of {}{points} (95 % interval {} to {}; {basis}; \
+             p {}, corrected {}): it {verdict}.",
             value(of_second),
             value(of_first),
             size(effect.difference),

@@ -2,6 +2,7 @@
 
 use crate::interval::{CONFIDENCE, Interval, wilson};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How [`Estimate::proportion`] gets its interval.
 pub(crate) const WILSON: &str = "Wilson score, 95 %";
@@ -23,6 +24,16 @@ pub struct Estimate {
     /// Why the metric is undefined; `None` where it is defined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// `0.9267 (0.9124 to 0.9388)`, or `undefined (reason)`.
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.value, self.interval()) {
+            (Some(value), Some(interval)) => write!(f, "{value:.4} ({:.4} to {:.4})", interval.low, interval.high),
+            _ => write!(f, "undefined ({})", self.reason.as_deref().unwrap_or("no reason recorded")),
+        }
+    }
 }
 
 impl Estimate {

@@ -138,7 +138,11 @@ fn probability_metrics<R: Rng>(
     });
     let mean = brier_scores.iter().sum::<f64>() / brier_scores.len() as f64;
     let plain = |value: f64| Estimate::defined(value, Interval { low: value, high: value }, String::new());
-    let brier = resampled(&plain(mean), &distributions[0], clusters, clusters.count(), wilson_over_units);
+    let brier = match predictions.labels() == predictions.predicted() {
+        false => resampled(&plain(mean), &distributions[0], clusters, clusters.count(), wilson_over_units),
+        // What a wrong answer would cost is not in a sample that has none.
+        true => without_variation(mean, clusters, clusters.count(), wilson_over_units),
+    };
     let (mut auroc_of_classes, mut auprc_of_classes) = (Vec::new(), Vec::new());
     for (class, ranked) in ranked.iter().enumerate() {
         let name = &predictions.classes()[class];
@@ -167,8 +171,8 @@ fn probability_metrics<R: Rng>(
     })
 }
 
-/// `plain` with the percentile interval of its resamples, which rests on so many `units`. Resamples that are all the same
-/// prove nothing: then with the interval that `instead` makes of value and units.
+/// `plain` with the percentile interval of its resamples, which rests on so many `units`. Resamples that are all the
+/// same prove nothing: then with the interval that `instead` makes of value and units.
 pub(crate) fn resampled(
     plain: &Estimate,
     distribution: &Distribution,
@@ -186,11 +190,21 @@ pub(crate) fn resampled(
             // Few patients can put all but a fortieth of the resamples on one side of the value.
             Estimate::defined(value, Interval { low: low.min(value), high: high.max(value) }, method)
         }
-        _ => {
-            let method = format!("score interval, 95 %, over {units} {unit}s, as the resamples show no variation");
-            Estimate::defined(value, instead(value, units), method)
-        }
+        _ => without_variation(value, clusters, units, instead),
     }
+}
+
+/// `value` with the interval that `instead` makes of it and `units`.
+fn without_variation(
+    value: f64,
+    clusters: &Clusters,
+    units: usize,
+    instead: impl FnOnce(f64, usize) -> Interval,
+) -> Estimate {
+    let unit = if clusters.hold_several() { "patient" } else { "image" };
+    let method = format!("score interval, 95 %, each {unit} one trial, as the sample shows no variation");
+    let Interval { low, high } = instead(value, units);
+    Estimate::defined(value, Interval { low: low.min(value), high: high.max(value) }, method)
 }
 
 /// Wilson's interval of a share, each unit one trial.

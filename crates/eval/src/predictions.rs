@@ -21,8 +21,8 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// `labels` (actual) and `predicted` are class indices in `0..classes.len()`, `[N]`; `probabilities` is `[N, K]`, row
-    /// by row, each in 0 to 1. Every image counts as independent, until [`Predictions::with_clusters`] says more.
+    /// `labels` (actual) and `predicted` are class indices in `0..classes.len()`, `[N]`; `probabilities` is `[N, K]`,
+    /// row by row, each in 0 to 1. Every image counts as independent, until [`Predictions::with_clusters`] says more.
     ///
     /// # Errors
     ///

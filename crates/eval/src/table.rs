@@ -9,9 +9,9 @@ use crate::metrics::Metrics;
 use crate::temperature::TemperatureScaling;
 use crate::wording::{Align, align_columns, counted};
 
-/// The confusion matrix, accuracy, the metrics of each class and their macro averages, then as far as they were computed
-/// calibration, thresholds and groups, and last the notes, as plain text of aligned lines with a newline at the end. What
-/// is undefined reads `undefined (reason)`.
+/// The confusion matrix, accuracy, the metrics of each class and their macro averages, then as far as they were
+/// computed calibration, thresholds and groups, and last the notes, as plain text of aligned lines with a newline at
+/// the end. What is undefined reads `undefined (reason)`, or in groups is left out.
 pub fn format_table(metrics: &Metrics) -> String {
     let mut lines = vec!["confusion matrix (rows: actual, columns: predicted)".to_string()];
     lines.push(metrics.confusion_matrix.to_string());
@@ -44,7 +44,7 @@ fn summary(metrics: &Metrics) -> String {
     if let Some(patients) = metrics.patients {
         size += &format!(" of {}", counted(patients, "patient"));
     }
-    format!("accuracy {} on {size}", value_with_interval(&metrics.accuracy))
+    format!("accuracy {} on {size}", metrics.accuracy)
 }
 
 /// One line for each class and metric: intervals of four metrics side by side would not fit a terminal.
@@ -69,7 +69,7 @@ fn class_rows(metrics: &Metrics) -> Vec<String> {
 fn titled(title: String, images: String, named: &[(&str, &Estimate)]) -> Vec<Vec<String>> {
     let row = |(index, (name, estimate)): (usize, &(&str, &Estimate))| {
         let (title, images) = if index == 0 { (title.clone(), images.clone()) } else { Default::default() };
-        vec![title, images, (*name).to_owned(), value_with_interval(estimate)]
+        vec![title, images, (*name).to_owned(), estimate.to_string()]
     };
     named.iter().enumerate().map(row).collect()
 }
@@ -78,7 +78,7 @@ fn calibration_lines(probabilities: &ProbabilityMetrics, temperature: Option<&Te
     let calibration = &probabilities.calibration;
     let mut lines = vec![
         "calibration".to_owned(),
-        format!("Brier score                 {}", value_with_interval(&probabilities.brier)),
+        format!("Brier score                 {}", probabilities.brier),
         format!(
             "expected calibration error  {:.4}, where a calibrated model would show {:.4} by chance",
             calibration.expected_calibration_error, calibration.expected_by_chance
@@ -129,7 +129,7 @@ fn threshold_lines(thresholds: &[AppliedThreshold], positive: &str) -> Vec<Strin
                 ],
                 _ => Default::default(),
             };
-            rows.push([title.to_vec(), vec![name.to_owned(), value_with_interval(estimate)]].concat());
+            rows.push([title.to_vec(), vec![name.to_owned(), estimate.to_string()]].concat());
         }
         if let Some(cost) = applied.cost {
             rows.push(["", "", "", "", "cost an image", &format!("{cost:.4}")].map(String::from).to_vec());
@@ -145,20 +145,15 @@ fn threshold_lines(thresholds: &[AppliedThreshold], positive: &str) -> Vec<Strin
 fn group_lines(table: &GroupTable, positive: &str) -> Vec<String> {
     let mut rows = vec![[&table.by, "images", positive, "metric", "value  (95 % interval)"].map(String::from).to_vec()];
     for group in &table.groups {
-        for (index, (name, estimate)) in group.estimates().into_iter().enumerate() {
+        // A group often has images of one side only: what that leaves undefined would be half of the table.
+        let defined = group.estimates().into_iter().filter(|(_, estimate)| estimate.value.is_some());
+        for (index, (name, estimate)) in defined.enumerate() {
             let title = match index {
                 0 => [group.name.clone(), group.images.to_string(), group.positives.to_string()],
                 _ => Default::default(),
             };
-            rows.push([title.to_vec(), vec![name.to_owned(), value_with_interval(estimate)]].concat());
+            rows.push([title.to_vec(), vec![name.to_owned(), estimate.to_string()]].concat());
         }
     }
     align_columns(&rows, &[Align::Left, Align::Right, Align::Right, Align::Left, Align::Left])
-}
-
-fn value_with_interval(estimate: &Estimate) -> String {
-    match (estimate.value, estimate.interval()) {
-        (Some(value), Some(interval)) => format!("{value:.4} ({:.4} to {:.4})", interval.low, interval.high),
-        _ => format!("undefined ({})", estimate.reason.as_deref().unwrap_or("no reason recorded")),
-    }
 }

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 /// Most steps of the search; each at least halves the bracket or is Newton's.
 const STEPS: usize = 200;
 
-/// The temperature T for which `softmax(logits / T)` has the lowest mean cross-entropy on `predictions`, more than 0: above
-/// 1 the model was over-confident, below 1 it was too cautious (Guo et al., ICML 2017).
+/// The temperature T for which `softmax(logits / T)` has the lowest mean cross-entropy on `predictions`, more than 0:
+/// above 1 the model was over-confident, below 1 it was too cautious (Guo et al., ICML 2017).
 ///
 /// Logits are not needed: the logarithms of the probabilities differ from them by one number an image, which softmax
-/// does not see. A probability of 0 counts as the smallest normal f32. The cross-entropy is convex in 1/T; its derivative's
-/// root is found by Newton's method within a bracket that is halved where Newton leaves it.
+/// does not see. A probability of 0 counts as the smallest normal f32. The cross-entropy is convex in 1/T; its
+/// derivative's root is found by Newton's method within a bracket that is halved where Newton leaves it.
 ///
 /// # Errors
 ///

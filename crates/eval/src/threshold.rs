@@ -22,8 +22,8 @@ pub enum ThresholdRule {
         miss: f64,
         /// What a false alarm costs, 0 or more.
         false_alarm: f64,
-        /// The share of positive images where the threshold will be used, 0 to 1; `None` for that of the split that it is
-        /// chosen on.
+        /// The share of positive images where the threshold will be used, 0 to 1; `None` for that of the split that it
+        /// is chosen on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prevalence: Option<f64>,
     },
@@ -99,8 +99,8 @@ impl Threshold {
         f64::from(probability) >= self.threshold
     }
 
-    /// The expected cost of an image of a split with these outcomes, in the rule's units and at its prevalence (the split's
-    /// own where it names none); `None` for another rule, and where a class is absent.
+    /// The expected cost of an image of a split with these outcomes, in the rule's units and at its prevalence (the
+    /// split's own where it names none); `None` for another rule, and where a class is absent.
     pub fn cost(&self, outcomes: Outcomes) -> Option<f64> {
         let ThresholdRule::Cost { miss, false_alarm, prevalence } = self.rule else { return None };
         let positives = (outcomes.true_positive + outcomes.false_negative) as f64;

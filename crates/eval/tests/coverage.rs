@@ -1,9 +1,9 @@
-//! Intervals and tests, simulated: of 2,000 samples drawn from a population that is known, 95 in 100 intervals must hold
-//! its truth and 5 in 100 tests may find a difference that is not there, to within 1.5 percentage points (three standard
-//! errors of such a count).
+//! Intervals and tests, simulated: of 2,000 samples drawn from a population that is known, 95 in 100 intervals must
+//! hold its truth and 5 in 100 tests may find a difference that is not there, to within 1.5 percentage points (three
+//! standard errors of such a count).
 //!
-//! That is a fair demand of a percentile bootstrap from some hundred independent patients a class on; on fewer it is known
-//! to be short, which is why the notes name classes of few patients. Fewer resamples are drawn here than
+//! That is a fair demand of a percentile bootstrap from some hundred independent patients a class on; on fewer it is
+//! known to be short, which is why the notes name classes of few patients. Fewer resamples are drawn here than
 //! [`roentgen_eval::RESAMPLES`], which the quantiles take into account: intervals vary more, and hold as often.
 
 use rand::{RngExt, SeedableRng};
@@ -13,7 +13,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use std::collections::HashSet;
 
 const DRAWS: u64 = 2000;
-const RESAMPLES: usize = 400;
+const RESAMPLES: usize = 300;
 /// Patients in a sample, each with one or two images.
 const PATIENTS: usize = 250;
 /// Share of patients who are infected.

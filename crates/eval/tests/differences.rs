@@ -104,6 +104,7 @@ fn repeating_every_image_of_a_patient_makes_no_difference_surer() {
         assert!((one.p - five.p).abs() < 1e-9 || once.metric == ComparedMetric::Accuracy, "{once:?} and {often:?}");
     }
     assert!(often.errors[0].mcnemar.p < once.errors[0].mcnemar.p);
+    assert!(often.differences[0].effect.unwrap().p > 10.0 * often.errors[0].mcnemar.p);
     assert!(often.statements().iter().any(|sentence| sentence.contains("takes patients as independent")));
 }
 

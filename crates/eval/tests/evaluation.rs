@@ -144,7 +144,11 @@ fn repeating_every_image_changes_no_value_and_makes_nothing_surer() {
 fn no_sample_settles_a_metric_also_where_resamples_do_not_vary() {
     let perfect = |samples: usize| {
         let labels: Vec<usize> = (0..samples).map(|i| i % 2).collect();
-        let probabilities = labels.iter().flat_map(|&label| if label == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
+        let sure = |(i, &label): (usize, &usize)| {
+            let p = 1.0 - (i % 3) as f32 / 1000.0;
+            if label == 0 { [p, 1.0 - p] } else { [1.0 - p, p] }
+        };
+        let probabilities = labels.iter().enumerate().flat_map(sure).collect();
         Predictions::new(vec!["infected".into(), "normal".into()], labels.clone(), labels, probabilities).unwrap()
     };
     let by_patient = Metrics::evaluate(&repeated(&perfect(10), 3), 0, &generator).unwrap();

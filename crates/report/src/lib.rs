@@ -1,9 +1,9 @@
 //! Plots, contact sheets and the report pages of runs and experiments.
 //!
 //! Everything here is made from files of the run directory: `config.toml`, `environment.json`, `history.csv`,
-//! `steps.csv` and each `metrics-<split>.json`. The one exception is [`write_sheets`]: whoever evaluates a model has
-//! the images decoded, and hands them over as [`Tile`]s, so that this crate needs neither the data folder nor a
-//! decoder. It never sees a tensor or a network.
+//! `steps.csv`, each `metrics-<split>.json`, and for the curves `predictions-<split>.csv`. The one exception is
+//! [`write_sheets`]: whoever evaluates a model has the images decoded, and hands them over as [`Tile`]s, so that this
+//! crate needs neither the data folder nor a decoder. It never sees a tensor or a network.
 
 mod contact_sheet;
 mod curves;
@@ -13,6 +13,7 @@ mod lettering;
 mod numerals;
 mod page;
 mod plots;
+mod probabilities;
 mod scores;
 mod search;
 mod settings;

@@ -33,10 +33,12 @@ struct PageContext<'a> {
     configuration: String,
 }
 
-#[derive(Serialize)]
-struct Figure {
-    svg: String,
-    caption: String,
+/// A picture on the page.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figure {
+    /// The `svg` element.
+    pub(crate) svg: String,
+    pub(crate) caption: String,
 }
 
 /// Writes `report.html` from what the run directory holds, and every plot as a file into `plots/`. Returns the page's

@@ -1,8 +1,11 @@
 //! Each evaluated split: its metrics with their intervals, its confusion matrix, its images, and what they say.
 
 use crate::ReportError;
+use crate::curves::CaptionedPicture;
 use crate::numerals::{counted, four_decimals, listed, percent, thousands};
+use crate::page::Figure;
 use crate::plots::{Matrix, Picture};
+use crate::probabilities::{self, Table};
 use crate::sheet::{ClassImages, file_name_part, read_sheets};
 use roentgen_eval::{ClassMetric, Estimate, Metrics};
 use roentgen_run::{RunDirectory, RunError};
@@ -10,9 +13,9 @@ use serde::Serialize;
 
 /// A metric as a cell of a table: its value and, where it is defined, its interval.
 #[derive(Debug, Serialize)]
-struct Cell {
-    value: String,
-    interval: Option<String>,
+pub(crate) struct Cell {
+    pub(crate) value: String,
+    pub(crate) interval: Option<String>,
 }
 
 /// The four metrics of one class, or of their mean.
@@ -50,11 +53,15 @@ pub(crate) struct Evaluation {
     pub(crate) statements: Vec<String>,
     /// Inline SVG: counts, then shares.
     matrices: Vec<String>,
+    /// Curves and reliability, each with its caption.
+    figures: Vec<Figure>,
+    /// What the probabilities are worth, in tables.
+    tables: Vec<Table>,
     images: Option<Vec<ClassImages>>,
 }
 
-/// Reads every `metrics-<split>.json` of the run, test first, writes the pictures of their confusion matrices into
-/// `plots/`, and adds the images that `roentgen evaluate` left there.
+/// Reads every `metrics-<split>.json` of the run, test first, writes the pictures of their confusion matrices and
+/// curves into `plots/`, and adds the images that `roentgen evaluate` left there.
 ///
 /// # Errors
 /// Where a file cannot be read or written, or is not of its form.
@@ -69,8 +76,13 @@ pub(crate) fn evaluations(run: &RunDirectory) -> Result<Vec<Evaluation>, ReportE
             picture.write(run)?;
             matrices.push(picture.inline);
         }
+        let mut figures = Vec::new();
+        for CaptionedPicture { picture, caption } in probabilities::pictures(run, &split, &metrics)? {
+            picture.write(run)?;
+            figures.push(Figure { svg: picture.inline, caption });
+        }
         let images = read_sheets(run, &split)?.map(|sheets| sheets.classes);
-        evaluations.push(Evaluation::new(split, &metrics, matrices, images));
+        evaluations.push(Evaluation::new(split, &metrics, matrices, figures, images));
     }
     Ok(evaluations)
 }
@@ -101,7 +113,13 @@ fn read_metrics(run: &RunDirectory, split: &str) -> Result<Metrics, RunError> {
 }
 
 impl Evaluation {
-    fn new(split: String, metrics: &Metrics, matrices: Vec<String>, images: Option<Vec<ClassImages>>) -> Evaluation {
+    fn new(
+        split: String,
+        metrics: &Metrics,
+        matrices: Vec<String>,
+        figures: Vec<Figure>,
+        images: Option<Vec<ClassImages>>,
+    ) -> Evaluation {
         let classes = metrics.classes();
         let mut scores: Vec<ScoreRow> = (0..classes.len())
             .map(|class| ScoreRow {
@@ -135,12 +153,14 @@ impl Evaluation {
             notes: metrics.notes.clone(),
             statements: roentgen_eval::statements(metrics),
             matrices,
+            figures,
+            tables: probabilities::tables(metrics),
             images,
         }
     }
 }
 
-fn cell(estimate: &Estimate) -> Cell {
+pub(crate) fn cell(estimate: &Estimate) -> Cell {
     Cell {
         value: estimate.value.map_or_else(|| "undefined".into(), |value| format!("{value:.4}")),
         interval: estimate.interval().map(|interval| format!("{:.4} to {:.4}", interval.low, interval.high)),
@@ -173,6 +193,13 @@ fn all_estimates(metrics: &Metrics) -> Vec<(&'static str, String, &Estimate)> {
     }
     for metric in ClassMetric::ALL {
         estimates.push(("means of the classes", format!("mean {metric}"), metrics.macro_average.get(metric)));
+    }
+    if let Some(probabilities) = &metrics.probabilities {
+        for (name, list) in [("AUROC", &probabilities.auroc), ("AUPRC", &probabilities.auprc)] {
+            let classes = metrics.classes().iter().zip(list);
+            estimates.extend(classes.map(|(class, estimate)| (name, format!("{name} of {class}"), estimate)));
+        }
+        estimates.push(("Brier score", "Brier score".to_owned(), &probabilities.brier));
     }
     estimates
 }

@@ -1,7 +1,7 @@
 //! The report of a search over freeze plans: what each cost, what it was worth, and which was chosen.
 
 use crate::numerals::thousands;
-use crate::plots::{Picture, Point, Scatter, frontier};
+use crate::plots::{Candidate, Picture, Scatter, frontier};
 use crate::{ReportError, templates};
 use roentgen_run::directory::write_atomically;
 use serde::Serialize;
@@ -187,9 +187,9 @@ impl SearchResults {
         ];
         let mut pictures = Vec::new();
         for (title, horizontal_label, file_name, cost) in costs {
-            let points: Vec<Point<'_>> = self
+            let points: Vec<Candidate<'_>> = self
                 .trained()
-                .map(|c| Point {
+                .map(|c| Candidate {
                     label: &c.name,
                     cost: cost(c),
                     worth: c.validation_accuracy,

@@ -19,6 +19,8 @@ pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../
 pub(crate) const SCATTER: (&str, &str) = ("scatter.svg", include_str!("../templates/scatter.svg"));
 /// The page of a search.
 pub(crate) const SEARCH: (&str, &str) = ("search.html", include_str!("../templates/search.html"));
+/// A curve of shares against shares.
+pub(crate) const UNIT_SQUARE: (&str, &str) = ("unit_square.svg", include_str!("../templates/unit_square.svg"));
 /// A confusion matrix.
 pub(crate) const MATRIX: (&str, &str) = ("matrix.svg", include_str!("../templates/matrix.svg"));
 

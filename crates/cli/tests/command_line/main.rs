@@ -8,6 +8,7 @@ mod bad_data;
 mod bad_settings;
 mod bench;
 mod broken_files;
+mod comparing;
 mod diverging;
 mod experiment;
 mod full_disk;

@@ -229,8 +229,13 @@ fn pooled(tables: &[&PredictionTable]) -> Result<Predictions, EvalError> {
     let predicted = rows.iter().map(|row| row.predicted).collect();
     let probabilities = rows.iter().flat_map(|row| row.probabilities.iter().copied()).collect();
     let patients: Vec<Option<&str>> = rows.iter().map(|row| row.patient_id.as_deref()).collect();
-    Predictions::new(tables[0].classes.clone(), labels, predicted, probabilities)?
-        .with_clusters(Clusters::of_patients(&patients))
+    let losses: Option<Vec<f32>> = rows.iter().map(|row| row.loss).collect();
+    let predictions = Predictions::new(tables[0].classes.clone(), labels, predicted, probabilities)?
+        .with_clusters(Clusters::of_patients(&patients))?;
+    match losses {
+        Some(losses) => predictions.with_losses(losses),
+        None => Ok(predictions),
+    }
 }
 
 fn summed(trainings: &[Predictions]) -> Result<Vec<Vec<u64>>, EvalError> {

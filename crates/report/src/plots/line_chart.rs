@@ -90,10 +90,11 @@ struct Drawing<'a> {
     curves: Vec<Curve>,
 }
 
+/// A place on an axis and the text that stands there.
 #[derive(Serialize)]
-struct Mark {
-    at: String,
-    label: String,
+pub(super) struct Mark {
+    pub(super) at: String,
+    pub(super) label: String,
 }
 
 #[derive(Serialize)]
@@ -216,7 +217,7 @@ impl Series<'_> {
 }
 
 /// A tenth of a unit is finer than any screen shows.
-fn coordinate(value: f64) -> String {
+pub(super) fn coordinate(value: f64) -> String {
     format!("{:.1}", value + 0.0)
 }
 

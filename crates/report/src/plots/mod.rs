@@ -7,10 +7,12 @@ mod line_chart;
 mod matrix;
 mod scatter;
 mod ticks;
+mod unit_square;
 
 pub(crate) use line_chart::{LineChart, Role, Scale, Series};
 pub(crate) use matrix::Matrix;
-pub(crate) use scatter::{Point, Scatter, frontier};
+pub(crate) use scatter::{Candidate, Scatter, frontier};
+pub(crate) use unit_square::{Point, UnitSquare};
 
 use crate::{ReportError, templates};
 use roentgen_run::RunDirectory;

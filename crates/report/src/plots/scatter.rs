@@ -18,14 +18,14 @@ pub(crate) struct Scatter<'a> {
     pub(crate) title: &'a str,
     pub(crate) horizontal_label: &'a str,
     pub(crate) vertical_label: &'a str,
-    pub(crate) points: Vec<Point<'a>>,
+    pub(crate) points: Vec<Candidate<'a>>,
     /// What the picture shows, for readers who cannot see it.
     pub(crate) description: String,
 }
 
-/// One point.
+/// One candidate, a point.
 #[derive(Clone, Debug)]
-pub(crate) struct Point<'a> {
+pub(crate) struct Candidate<'a> {
     pub(crate) label: &'a str,
     /// What it costs, above 0.
     pub(crate) cost: f64,
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn points_lie_within_the_frame_and_the_chosen_are_named() {
-        let point = |label, cost, worth, stands_out| Point { label, cost, worth, stands_out };
+        let point = |label, cost, worth, stands_out| Candidate { label, cost, worth, stands_out };
         for points in [
             vec![point("only", 3.0, 0.5, true)],
             vec![point("head", 2e5, 0.7, false), point("from-layer4", 8e6, 0.9, true), point("all", 1.1e7, 0.9, false)],

@@ -1,6 +1,6 @@
 //! The report page: that it says everything, holds everything, and carries any run.
 
-use crate::sample::{UNKIND_NAMES, environment, skipped, tile, wedge, write_metrics, write_run};
+use crate::sample::{UNKIND_NAMES, environment, skipped, tile, wedge, write_evaluation, write_metrics, write_run};
 use roentgen_eval::{ClassMetric, Estimate, Metrics};
 use roentgen_report::{Sheet, write_report, write_sheets};
 use roentgen_run::RunDirectory;
@@ -100,6 +100,44 @@ fn every_number_of_the_metrics_is_on_the_page() {
     for sentence in roentgen_eval::statements(&metrics).iter().chain(&metrics.notes) {
         assert!(text.contains(&sentence.split_whitespace().collect::<Vec<_>>().join(" ")), "{sentence} is missing");
     }
+}
+
+#[test]
+fn probabilities_come_as_curves_and_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path(), &environment(&CLASSES), 2, true);
+    let metrics = write_evaluation(&run, "test", &CLASSES);
+    let page = page(&run);
+    assert_self_contained(&page);
+    let text = visible_text(&page);
+    let probabilities = metrics.probabilities.as_ref().unwrap();
+    let (applied, group) = (&metrics.thresholds[0], &metrics.groups[0].groups[1]);
+    let estimates = [&probabilities.auroc[0], &probabilities.auprc[1], &applied.sensitivity, &applied.f1];
+    for estimate in estimates.into_iter().chain([&group.accuracy, &group.auroc]) {
+        let (value, interval) = (estimate.value.unwrap(), estimate.interval().unwrap());
+        for shown in [format!("{value:.4}"), format!("{:.4} to {:.4}", interval.low, interval.high)] {
+            assert!(text.contains(&shown), "{shown} is missing from\n{text}");
+        }
+    }
+    let temperature = format!("Temperature {:.4}", metrics.temperature.as_ref().unwrap().temperature);
+    for shown in ["Youden", "<east>", "By source", "percentile bootstrap by patient", &temperature] {
+        assert!(text.contains(shown), "{shown} is missing from\n{text}");
+    }
+    let curves = ["precision-recall-test.svg", "reliability-test.svg", "roc-test.svg"];
+    let mut expected = vec!["accuracy.svg", "confusion-test-counts.svg", "confusion-test-shares.svg", "loss.svg"];
+    expected.extend(curves);
+    expected.push("step-loss.svg");
+    expected.sort();
+    assert_valid_plots(&run, &expected);
+
+    // Without the predictions there are no curves, and everything else stands.
+    std::fs::remove_file(run.predictions_file("test")).unwrap();
+    std::fs::remove_dir_all(run.plots_folder()).unwrap();
+    self::page(&run);
+    expected.retain(|name| !name.starts_with("roc") && !name.starts_with("precision"));
+    assert_valid_plots(&run, &expected);
+    std::fs::write(run.predictions_file("test"), "no table").unwrap();
+    assert!(write_report(&run).unwrap_err().to_string().contains("predictions-test.csv"));
 }
 
 #[test]
