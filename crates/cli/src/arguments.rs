@@ -206,7 +206,7 @@ pub enum SelectName {
 pub enum PrecisionName {
     /// binary32
     F32,
-    /// bf16 where that is faster, with sums, weights and everything else in binary32
+    /// activations in bf16, and products where that is faster; sums, weights and everything else in binary32
     Bf16,
 }
 

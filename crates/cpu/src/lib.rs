@@ -7,6 +7,7 @@
 mod algorithm;
 mod backward;
 mod batch_norm;
+mod format;
 mod forward;
 mod memory;
 mod packed;

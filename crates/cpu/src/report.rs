@@ -73,8 +73,8 @@ impl Plan {
             PlannedBuffer {
                 holds,
                 owners,
-                bytes: len * size_of::<f32>(),
-                offset_bytes: offset * size_of::<f32>(),
+                bytes: len,
+                offset_bytes: offset,
                 first: buffer.life.first,
                 last: buffer.life.last,
             }
@@ -82,7 +82,7 @@ impl Plan {
         MemoryPlan {
             steps: self.step_names(network),
             buffers: buffers.collect(),
-            arena_bytes: self.arena_len * size_of::<f32>(),
+            arena_bytes: self.arena_bytes,
             packed_bytes: self.packed_len() * size_of::<f32>(),
         }
     }

@@ -97,18 +97,18 @@ impl Compute {
         });
     }
 
-    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` floats, and calls
+    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` elements, and calls
     /// `body(index of its first chunk, part, scratch)` with each.
     ///
     /// # Panics
     /// Where `target` is not made of whole chunks, and as [`Compute::parallel`].
-    pub(crate) fn parallel_chunks(
+    pub(crate) fn parallel_chunks<E: Send>(
         &self,
-        target: &mut [f32],
+        target: &mut [E],
         chunk: usize,
-        body: impl Fn(usize, &mut [f32], &mut Scratch) + Sync,
+        body: impl Fn(usize, &mut [E], &mut Scratch) + Sync,
     ) {
-        assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} floats in chunks of {chunk}", target.len());
+        assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} elements in chunks of {chunk}", target.len());
         let (chunks, target) = (target.len() / chunk, DisjointMut::new(target));
         self.parallel(chunks, |range, scratch| {
             // SAFETY: the ranges of different threads are disjoint, and each is asked for once.

@@ -17,14 +17,15 @@ pub enum Mode {
     Evaluate,
 }
 
-/// Number format of products.
+/// Number format of activations, and of their products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE 754 binary32.
     #[default]
     F32,
-    /// Mixed precision: products of bf16 (the upper half of binary32, rounded to nearest even) where that is faster
-    /// than the algorithms of binary32, with sums, statistics, loss, weights and optimizer in binary32.
+    /// Mixed precision: values and their gradients stored in bf16 (the upper half of binary32, rounded to nearest even),
+    /// each rounded once, and products of bf16 where those are faster than the algorithms of binary32. Sums, statistics,
+    /// weights and their gradients, linear layers, loss and optimizer are in binary32.
     Bf16,
 }
 

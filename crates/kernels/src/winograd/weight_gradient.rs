@@ -14,7 +14,7 @@ use super::{EXTENT, POINT_GAP, POINTS, TAPS};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
-use crate::{Compute, ConvShape, LANES, blocks};
+use crate::{Compute, ConvShape, Element, LANES, blocks};
 
 /// Floats of sums that rest in the second-level cache beside everything else.
 const RESTING_SUMS: usize = 96 * 1024;
@@ -37,11 +37,11 @@ pub struct WinogradSums<'a> {
     pub accumulate: bool,
 }
 
-struct Gradient<'a> {
+struct Gradient<'a, E> {
     shape: &'a ConvShape,
     tiling: Tiling,
-    x: &'a [f32],
-    dy: &'a [f32],
+    x: &'a [E],
+    dy: &'a [E],
     in_blocks: usize,
     out_blocks: usize,
     /// Kept sums, and whether to add to them.
@@ -51,19 +51,19 @@ struct Gradient<'a> {
 impl Compute {
     /// The gradient for the weights, from the input and the gradient for the output, by Winograd's algorithm.
     ///
-    /// - `x`: `batch` images, blocked, [`ConvShape::input_len`] floats each
-    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
+    /// - `x`: `batch` images, blocked, [`ConvShape::input_len`] elements each
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] elements each
     /// - `sums`: where the gradient of a batch is gathered from smaller ones, the sums that go on from one to the next
     /// - `dw`: `[out_channels, in_channels, 3, 3]`; overwritten
     ///
     /// # Panics
     /// Where a length does not fit, or the shape does not suit ([`ConvShape::suits_winograd`]).
-    pub fn winograd_weight_gradient(
+    pub fn winograd_weight_gradient<E: Element>(
         &self,
         shape: &ConvShape,
         batch: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: &[E],
+        dy: &[E],
         sums: Option<WinogradSums>,
         dw: &mut [f32],
     ) {
@@ -91,17 +91,17 @@ impl Compute {
             out_blocks: blocks(shape.out_channels),
             kept,
         };
-        with_vector!(self.isa(), V => self.winograd_weight_gradient_with::<V>(&gradient, dw));
+        with_vector!(self.isa(), V => self.winograd_weight_gradient_with::<V, E>(&gradient, dw));
     }
 
-    fn winograd_weight_gradient_with<K: WinogradKernel>(&self, gradient: &Gradient, dw: &mut [f32]) {
+    fn winograd_weight_gradient_with<K: WinogradKernel, E: Element>(&self, gradient: &Gradient<E>, dw: &mut [f32]) {
         let groups = Group::count::<K>(gradient.out_blocks);
         let (in_parts, group_parts) = parts(gradient.in_blocks, groups, self.threads());
         let dw = DisjointMut::new(dw);
         self.parallel(in_parts * group_parts, |parts, scratch| {
             for part in parts {
                 let in_blocks = share(gradient.in_blocks, part / group_parts, in_parts);
-                run::<K>(gradient, in_blocks, share(groups, part % group_parts, group_parts), dw, scratch);
+                run::<K, E>(gradient, in_blocks, share(groups, part % group_parts, group_parts), dw, scratch);
             }
         });
     }
@@ -118,8 +118,8 @@ fn parts(in_blocks: usize, groups: usize, threads: usize) -> (usize, usize) {
     ((threads / group_parts).clamp(1, in_blocks), group_parts)
 }
 
-fn run<K: WinogradKernel>(
-    gradient: &Gradient,
+fn run<K: WinogradKernel, E: Element>(
+    gradient: &Gradient<E>,
     in_blocks: Range<usize>,
     groups: Range<usize>,
     dw: DisjointMut,
@@ -159,8 +159,8 @@ fn run<K: WinogradKernel>(
         for (place, tile) in places.iter_mut().zip(now.clone()) {
             *place = tiling.place(tile);
         }
-        transform_inputs::<K>(gradient, in_blocks.clone(), places, (x, x_stride, at_once), edge);
-        transform_gradients::<K>(gradient, out_blocks.clone(), places, (dy, dy_stride, at_once), edge);
+        transform_inputs::<K, E>(gradient, in_blocks.clone(), places, (x, x_stride, at_once), edge);
+        transform_gradients::<K, E>(gradient, out_blocks.clone(), places, (dy, dy_stride, at_once), edge);
         let last = now.end == tiles;
         let continues = first > 0 || gradient.kept.as_ref().is_some_and(|(_, accumulate)| *accumulate);
         for (group_index, group) in groups.clone().enumerate() {
@@ -209,8 +209,8 @@ fn run<K: WinogradKernel>(
     }
 }
 
-fn transform_inputs<K: WinogradKernel>(
-    gradient: &Gradient,
+fn transform_inputs<K: WinogradKernel, E: Element>(
+    gradient: &Gradient<E>,
     in_blocks: Range<usize>,
     places: &[Place],
     (into, stride, at_once): (&mut [f32], usize, usize),
@@ -222,7 +222,7 @@ fn transform_inputs<K: WinogradKernel>(
         for (index, &place) in places.iter().enumerate() {
             let map = (place.image * gradient.in_blocks + block) * tiling.source_block_len();
             let map = &gradient.x[map..][..tiling.source_block_len()];
-            let (source, row_stride) = tiling.source_of(place, map, edge);
+            let (source, row_stride) = tiling.source_of::<K, E>(place, map, edge);
             let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
             // SAFETY: `Compute` runs on instruction sets that the processor has; `source_of` gives 6 rows of 6
             // positions, and the points of a tile and block lie `stride` apart in `into`.
@@ -231,8 +231,8 @@ fn transform_inputs<K: WinogradKernel>(
     }
 }
 
-fn transform_gradients<K: WinogradKernel>(
-    gradient: &Gradient,
+fn transform_gradients<K: WinogradKernel, E: Element>(
+    gradient: &Gradient<E>,
     out_blocks: Range<usize>,
     places: &[Place],
     (into, stride, at_once): (&mut [f32], usize, usize),
@@ -243,7 +243,7 @@ fn transform_gradients<K: WinogradKernel>(
         for (index, &place) in places.iter().enumerate() {
             let map = (place.image * gradient.out_blocks + block) * tiling.target_block_len();
             let map = &gradient.dy[map..][..tiling.target_block_len()];
-            let (source, row_stride) = tiling.target_of(place, map, edge);
+            let (source, row_stride) = tiling.target_of::<K, E>(place, map, edge);
             let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
             // SAFETY: as for inputs, with 4 rows of 4 positions.
             unsafe { K::gradient(source, row_stride, target, stride) };
