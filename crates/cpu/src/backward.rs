@@ -62,13 +62,13 @@ impl CpuProgram {
             }
             Kind::Add => {}
             Kind::MaxPool { .. } if write.is_some() => {
-                let shape = self.pool_shape(step).expect("the step is a max pooling");
+                let shape = step.pool_shape(&self.network).expect("the step is a max pooling");
                 let reads = [self.region(input), self.region(step.stage.output), dy];
                 let ([x, y, dy], [dx]) = self.arena.view::<E, E, _, _>(reads, [self.gradient_region(input)]);
                 self.compute.max_pool_backward(&shape, batch, x, y, dy, dx, adds, step.passes_relu);
             }
             Kind::AveragePool if write.is_some() => {
-                let shape = self.average_pool_shape(step);
+                let shape = step.average_pool_shape(&self.network);
                 let ([dy], [dx]) = self.arena.view::<E, E, _, _>([dy], [self.gradient_region(input)]);
                 self.compute.average_pool_backward(&shape, batch, dy, dx, adds);
             }

@@ -97,12 +97,12 @@ impl CpuProgram {
                 compute.relu(y);
             }
             Kind::MaxPool { .. } => {
-                let shape = self.pool_shape(step).expect("the step is a max pooling");
+                let shape = step.pool_shape(&self.network).expect("the step is a max pooling");
                 let ([x], [y]) = self.arena.view::<E, E, _, _>([x], [y]);
                 self.compute.max_pool_forward(&shape, batch, x, y);
             }
             Kind::AveragePool => {
-                let shape = self.average_pool_shape(step);
+                let shape = step.average_pool_shape(&self.network);
                 let ([x], [y]) = self.arena.view::<E, E, _, _>([x], [y]);
                 self.compute.average_pool_forward(&shape, batch, x, y);
             }

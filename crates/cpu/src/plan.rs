@@ -6,10 +6,11 @@ mod lifetimes;
 use crate::algorithm::Algorithm;
 use crate::format::Format;
 use crate::memory::{Lifetime, place};
+use crate::scratch;
 use crate::stage::{Kind, Schedule, Stage};
 use gradients::{Reach, decide_gradient_writes, decide_relu_passes};
 use lifetimes::{gradient_lifetimes, value_lifetime};
-use roentgen_kernels::{ConvShape, InputLayout, Isa, LinearShape, Region, padded};
+use roentgen_kernels::{Compute, ConvShape, InputLayout, Isa, LinearShape, Region, padded};
 use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, FreezePlan, Mode, Network, Op, ValueId};
 
 /// How a value lies in memory.
@@ -109,6 +110,8 @@ pub(crate) struct Plan {
     /// Everything that lies in the arena.
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) arena_bytes: usize,
+    /// Of the kernels, which all programs of an engine share.
+    pub(crate) scratch_bytes: usize,
     pub(crate) largest_batch: usize,
     /// Whether backward may continue earlier ones.
     pub(crate) micro_batches: bool,
@@ -138,7 +141,7 @@ impl Plan {
         self.storage[id.index()]
     }
 
-    pub(crate) fn new(request: &CompileRequest<'_>, isa: Isa) -> Result<Plan, EngineError> {
+    pub(crate) fn new(request: &CompileRequest<'_>, compute: &Compute) -> Result<Plan, EngineError> {
         let network = request.network;
         let schedule = Schedule::new(request)?;
         let stages = &schedule.stages;
@@ -148,7 +151,7 @@ impl Plan {
         let reach = Reach::new(request, stages, &storage)?;
         let step = |stage: &Stage| {
             let input = stage.inputs[0].index();
-            step(request, isa, stage, layouts[input], formats[input], &reach)
+            step(request, compute.isa(), stage, layouts[input], formats[input], &reach)
         };
         let mut steps: Vec<Step> = stages.iter().map(step).collect();
         decide_gradient_writes(&mut steps, &reach);
@@ -217,6 +220,7 @@ impl Plan {
         }
         let placed = owners.into_iter().zip(lifetimes).zip(regions);
         let buffers = placed.map(|((owner, life), region)| Buffer { owner, life, region }).collect();
+        let scratch_bytes = scratch::bytes(&steps, network, request.largest_batch, compute);
         Ok(Plan {
             steps,
             entries: request.entries.clone(),
@@ -229,6 +233,7 @@ impl Plan {
             formats,
             buffers,
             arena_bytes,
+            scratch_bytes,
             largest_batch: request.largest_batch,
             micro_batches: request.micro_batches,
         })
@@ -241,7 +246,7 @@ impl Plan {
 
     /// Bytes of everything.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.arena_bytes + self.packed_len() * size_of::<f32>()
+        self.arena_bytes + self.packed_len() * size_of::<f32>() + self.scratch_bytes
     }
 }
 

@@ -71,31 +71,6 @@ impl CpuProgram {
         roentgen_kernels::padded(shape.channels) * shape.positions() * self.batch
     }
 
-    pub(crate) fn pool_shape(&self, step: &Step) -> Option<PoolShape> {
-        let Kind::MaxPool { kernel, stride, padding } = step.stage.kind else { return None };
-        let from = self.network.value(step.stage.inputs[0]).shape;
-        Some(PoolShape {
-            channels: from.channels,
-            kernel,
-            stride,
-            padding,
-            in_height: from.height,
-            in_width: from.width,
-        })
-    }
-
-    pub(crate) fn average_pool_shape(&self, step: &Step) -> AveragePoolShape {
-        let from = self.network.value(step.stage.inputs[0]).shape;
-        let to = self.network.value(step.stage.output).shape;
-        AveragePoolShape {
-            channels: from.channels,
-            in_height: from.height,
-            in_width: from.width,
-            out_height: to.height,
-            out_width: to.width,
-        }
-    }
-
     /// Copies blocked or planar memory out as `[N, C, H, W]`.
     fn copy_out(&self, id: ValueId, region: Region, layout: Layout, into: &mut Vec<f32>) {
         let shape = self.network.value(id).shape;
@@ -252,6 +227,33 @@ impl CpuProgram {
                     self.compute.convert(gradient, kept);
                 });
             }
+        }
+    }
+}
+
+impl Step {
+    pub(crate) fn pool_shape(&self, network: &Network) -> Option<PoolShape> {
+        let Kind::MaxPool { kernel, stride, padding } = self.stage.kind else { return None };
+        let from = network.value(self.stage.inputs[0]).shape;
+        Some(PoolShape {
+            channels: from.channels,
+            kernel,
+            stride,
+            padding,
+            in_height: from.height,
+            in_width: from.width,
+        })
+    }
+
+    pub(crate) fn average_pool_shape(&self, network: &Network) -> AveragePoolShape {
+        let from = network.value(self.stage.inputs[0]).shape;
+        let to = network.value(self.stage.output).shape;
+        AveragePoolShape {
+            channels: from.channels,
+            in_height: from.height,
+            in_width: from.width,
+            out_height: to.height,
+            out_width: to.width,
         }
     }
 }

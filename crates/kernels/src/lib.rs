@@ -30,6 +30,7 @@ mod layout;
 mod linear;
 mod normalise;
 mod pool;
+mod scratch;
 mod threads;
 mod vector;
 mod winograd;
@@ -42,6 +43,7 @@ pub use element::{Bf16, Element};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use linear::LinearShape;
 pub use pool::{AveragePoolShape, PoolShape};
+pub use scratch::ScratchNeed;
 pub use winograd::{WinogradSums, WinogradWeights};
 
 /// The number of channels that lie side by side in the blocked layout.

@@ -17,7 +17,7 @@ use crate::{Compute, Element, LANES, blocks, padded};
 
 /// Floats that hold the two `f64` sums of one image and block: `f64` because these sums are put together by
 /// subtraction.
-const MOMENTS: usize = 4 * LANES;
+pub(crate) const MOMENTS: usize = 4 * LANES;
 
 /// Floats that hold the two gradients of one image and block.
 const GRADIENTS: usize = 2 * LANES;

@@ -59,7 +59,8 @@ pub struct CompileRequest<'a> {
     pub largest_batch: usize,
     /// How products are computed.
     pub arithmetic: Arithmetic,
-    /// The most memory that the program may take for activations, gradients and packed weights, in bytes.
+    /// The most memory that the program may take for activations, gradients, packed weights and the kernels' scratch
+    /// memory, in bytes.
     pub memory_limit_bytes: Option<usize>,
     /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to
     /// give the same bits as one large batch.
@@ -261,7 +262,7 @@ pub trait Program {
     /// Where the value is no gradient tap.
     fn read_gradient(&self, value: ValueId, into: &mut Vec<f32>) -> Result<(), EngineError>;
 
-    /// Memory of activations, gradients and packed weights, in bytes.
+    /// Memory of activations, gradients, packed weights and the kernels' scratch memory, in bytes.
     fn memory_bytes(&self) -> usize;
 
     /// The stages, in the order of forward, with the times of the last passes.

@@ -16,7 +16,7 @@ use crate::threads::{DisjointMut, share};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::Avx512Bf16;
 use crate::vector::with_vector;
-use crate::{Compute, ConvFinish, Element, Isa, LANES};
+use crate::{Compute, ConvFinish, Element, Isa, LANES, ScratchNeed};
 
 /// Floats that the panels of a thread's units may take: half of a second-level cache of a megabyte.
 const PANEL_BUDGET: usize = 128 * 1024;
@@ -157,7 +157,11 @@ impl WorkList {
                         let target = image * strides.image + target_row * strides.row;
                         self.rows.push(Row {
                             source: origin(index, image) + (row - first) * window.panel_row_stride(),
-                            sums: if E::IS_F32 { target } else { (self.rows.len() - first_row) * sums_row_len(window) },
+                            sums: if E::IS_F32 {
+                                target
+                            } else {
+                                (self.rows.len() - first_row) * window.grid_width() * LANES
+                            },
                             target,
                         });
                     }
@@ -189,8 +193,22 @@ impl Compute {
         self.correlate_with::<Avx512Bf16, E>(correlation, target);
     }
 
+    /// What [`Compute::correlate`] asks for.
+    pub(crate) fn correlate_scratch<E: Element>(
+        &self,
+        window: &Window,
+        images: usize,
+        source_blocks: usize,
+    ) -> ScratchNeed {
+        let bands = Bands::new(window, source_blocks);
+        let units = (images * bands.count).div_ceil(self.threads()).clamp(1, bands.units_at_once);
+        let (panels, sums) = bands.scratch_lens::<E>(window, source_blocks, units);
+        let blocks = with_vector!(self.isa(), V => V::BLOCKS);
+        ScratchNeed::of_threads(panels + blocks * sums)
+    }
+
     fn correlate_with<V: TileVector, E: Element>(&self, correlation: &Correlation<E>, target: &mut [E]) {
-        let bands = Bands::new(correlation);
+        let bands = Bands::new(&correlation.window, correlation.source_blocks);
         let units = correlation.images * bands.count;
         let groups = correlation.target_blocks.div_ceil(V::BLOCKS);
         let parts = parts_per_unit(units, groups, self.threads());
@@ -231,24 +249,25 @@ struct Bands {
 }
 
 impl Bands {
-    fn new<E: Element>(correlation: &Correlation<E>) -> Bands {
-        let (window, height) = (&correlation.window, correlation.window.grid_height());
-        let len = |rows: usize| correlation.source_blocks * window.panel_len(rows);
+    fn new(window: &Window, source_blocks: usize) -> Bands {
+        let height = window.grid_height();
+        let len = |rows: usize| source_blocks * window.panel_len(rows);
         let most = (1..=height).rev().find(|&rows| len(rows) <= PANEL_BUDGET).unwrap_or(1);
         let count = height.div_ceil(most);
         let rows = height.div_ceil(count);
         Bands { rows, count: height.div_ceil(rows), units_at_once: (PANEL_BUDGET / len(rows)).max(1) }
     }
 
+    /// Floats of the panels of some units, and of their sums of one target block where these do not rest in the target.
+    fn scratch_lens<E: Element>(&self, window: &Window, source_blocks: usize, units: usize) -> (usize, usize) {
+        let panels = if window.is_direct::<E>() { 0 } else { units * source_blocks * window.panel_len(self.rows) };
+        (panels, if E::IS_F32 { 0 } else { units * self.rows * window.grid_width() * LANES })
+    }
+
     fn rows_of(&self, unit: usize, window: &Window) -> (usize, Range<usize>) {
         let start = unit % self.count * self.rows;
         (unit / self.count, start..(start + self.rows).min(window.grid_height()))
     }
-}
-
-/// Floats of a row of sums that do not rest in the target.
-fn sums_row_len(window: &Window) -> usize {
-    window.grid_width() * LANES
 }
 
 /// Computes the given groups of target blocks of the given units.
@@ -266,8 +285,7 @@ fn run<V: TileVector, E: Element>(
     let panel_len = window.panel_len(bands.rows);
     let unit_len = source_blocks * panel_len;
     let Scratch { buffer, work } = scratch;
-    let panels_len = if direct { 0 } else { units.len() * unit_len };
-    let sums_block_len = if E::IS_F32 { 0 } else { units.len() * bands.rows * sums_row_len(window) };
+    let (panels_len, sums_block_len) = bands.scratch_lens::<E>(window, *source_blocks, units.len());
     let (panels, sums) = buffer.prefix(panels_len + V::BLOCKS * sums_block_len).split_at_mut(panels_len);
     if !direct {
         for (unit, panels) in units.clone().zip(panels.chunks_exact_mut(unit_len)) {

@@ -3,7 +3,7 @@
 use super::correlate::{Correlation, Finish, Start, TargetStrides};
 use super::window::{Panels, Window};
 use super::{ConvFinish, ConvShape};
-use crate::{Compute, Element, blocks};
+use crate::{Compute, Element, ScratchNeed, blocks};
 
 impl Compute {
     /// `y = finish(x * weights)`. Products are of f32 where `x` is, else of bf16; sums are f32.
@@ -84,5 +84,15 @@ impl Compute {
             finish: Finish { activation, ..Finish::default() },
         };
         self.correlate(&correlation, dx);
+    }
+
+    pub(crate) fn conv_forward_scratch<E: Element>(&self, shape: &ConvShape, batch: usize) -> ScratchNeed {
+        let window = Window::forward(shape, Panels::of_forward::<E>(self.isa(), shape));
+        self.correlate_scratch::<E>(&window, batch, shape.in_blocks())
+    }
+
+    pub(crate) fn conv_data_gradient_scratch<E: Element>(&self, shape: &ConvShape, batch: usize) -> ScratchNeed {
+        let window = Window::gradient(shape, Panels::of_gradient::<E>(self.isa()));
+        self.correlate_scratch::<E>(&window, batch, blocks(shape.out_channels))
     }
 }

@@ -16,7 +16,7 @@ use crate::threads::DisjointMut;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::Avx512Bf16;
 use crate::vector::with_vector;
-use crate::{Compute, Element, Isa, LANES, blocks};
+use crate::{Compute, Element, Isa, LANES, ScratchNeed, blocks};
 
 /// Positions that a tile of weights sees between its load and its store: enough to make these cheap, few enough for
 /// their inputs and gradients to rest in the first-level cache while all taps use them.
@@ -84,6 +84,12 @@ impl Compute {
         self.weight_gradient(&gradient, packed_dw);
     }
 
+    pub(crate) fn conv_weight_gradient_scratch<E: Element>(&self, shape: &ConvShape) -> ScratchNeed {
+        let window = Window::forward(shape, Panels::of_weight_gradient::<E>(self.isa()));
+        let bands = Bands::new::<E>(&window, blocks(shape.out_channels));
+        ScratchNeed::of_threads(bands.panels_len + bands.len)
+    }
+
     /// # Panics
     /// For panels of pairs, where the instruction set has no products of pairs.
     pub(crate) fn weight_gradient<E: Element>(&self, gradient: &WeightGradient<E>, target: &mut [f32]) {
@@ -133,6 +139,38 @@ impl TaskOrder {
     }
 }
 
+/// How images are cut into bands of grid rows, and what they take.
+struct Bands {
+    /// From one row that a tile goes through to the next: 2 where rows are paired.
+    row_step: usize,
+    rows: usize,
+    units_at_once: usize,
+    /// Floats of the panels.
+    panels_len: usize,
+    /// Floats of a band's gradients of one output block, as f32 or in pairs of rows.
+    block_len: usize,
+    /// Floats of all these; none where the gradients are f32, and stay where they are.
+    len: usize,
+}
+
+impl Bands {
+    fn new<E: Element>(window: &Window, output_blocks: usize) -> Bands {
+        let row_step = if window.panels == Panels::RowPairs { 2 } else { 1 };
+        let (height, width) = (window.grid_height(), window.grid_width());
+        let rows = (POSITIONS_AT_ONCE / width).clamp(1, height).next_multiple_of(row_step);
+        let units_at_once = (POSITIONS_AT_ONCE / (rows * width)).max(1);
+        let block_len = rows / row_step * width * LANES;
+        Bands {
+            row_step,
+            rows,
+            units_at_once,
+            panels_len: if window.is_direct::<E>() { 0 } else { units_at_once * window.panel_len(rows) },
+            block_len,
+            len: if E::IS_F32 { 0 } else { units_at_once * output_blocks * block_len },
+        }
+    }
+}
+
 fn run<V: GradientVector, E: Element>(
     gradient: &WeightGradient<E>,
     tasks: Range<usize>,
@@ -144,20 +182,14 @@ fn run<V: GradientVector, E: Element>(
     let WeightGradient { window, source_blocks, strides, .. } = gradient;
     let source_block_len = window.source_height * window.source_width * window.source_lanes;
     let height = window.grid_height();
-    // Where rows are paired, a tile goes through every second row.
-    let pairs = window.panels == Panels::RowPairs;
-    let row_step = if pairs { 2 } else { 1 };
-    let band_rows = (POSITIONS_AT_ONCE / window.grid_width()).clamp(1, height).next_multiple_of(row_step);
+    let Bands { row_step, rows: band_rows, units_at_once, panels_len, block_len: band_block_len, len: band_len } =
+        Bands::new::<E>(window, gradient.output_blocks);
+
     let bands = height.div_ceil(band_rows);
     let units = gradient.images * bands;
-    let units_at_once = (POSITIONS_AT_ONCE / (band_rows * window.grid_width())).max(1);
     let panel_len = window.panel_len(band_rows);
     let direct = window.is_direct::<E>();
     let Scratch { buffer, work } = scratch;
-    let panels_len = if direct { 0 } else { units_at_once * panel_len };
-    // The gradients of a band, block by block: as f32, or in pairs of rows. f32 stays where it is.
-    let band_block_len = band_rows / row_step * window.grid_width() * LANES;
-    let band_len = if E::IS_F32 { 0 } else { units_at_once * gradient.output_blocks * band_block_len };
     let (panels, band) = buffer.prefix(panels_len + band_len).split_at_mut(panels_len);
     work.taps.clear();
     window.push_taps(0, 0, &mut work.taps);

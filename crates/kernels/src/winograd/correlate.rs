@@ -16,11 +16,11 @@ use std::ops::Range;
 use super::kernel::{Product, Touch, WinogradKernel};
 use super::tiling::{Place, Tiling};
 use super::weights::{Direction, Group, gather};
-use super::{EXTENT, POINT_GAP, POINTS, TAPS, TILE};
+use super::{EDGE_LEN, POINT_GAP, POINTS, TAPS_LEN, TILE};
 use crate::compute::{Scratch, Shared};
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
-use crate::{Compute, ConvFinish, ConvShape, Element, LANES, blocks, padded};
+use crate::{Compute, ConvFinish, ConvShape, Element, LANES, ScratchNeed, blocks, padded};
 
 /// Groups of tiles whose inputs a thread holds transformed at a time: the weights of a point are read once for all of
 /// them.
@@ -118,14 +118,7 @@ impl Compute {
                 None => [&*zeros, &*ones, finish.bias.unwrap_or(zeros)],
             };
             let pass = Pass {
-                tiling: Tiling {
-                    images: batch,
-                    source_height: shape.in_height,
-                    source_width: shape.in_width,
-                    target_height: shape.out_height(),
-                    target_width: shape.out_width(),
-                    padding: shape.padding,
-                },
+                tiling: Tiling::forward(shape, batch),
                 source: x,
                 source_blocks: blocks(shape.in_channels),
                 target_blocks: blocks(shape.out_channels),
@@ -173,14 +166,7 @@ impl Compute {
             assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
         }
         let pass = Pass {
-            tiling: Tiling {
-                images: batch,
-                source_height: shape.out_height(),
-                source_width: shape.out_width(),
-                target_height: shape.in_height,
-                target_width: shape.in_width,
-                padding: 2 - shape.padding,
-            },
+            tiling: Tiling::backward(shape, batch),
             source: dy,
             source_blocks: blocks(shape.out_channels),
             target_blocks: blocks(shape.in_channels),
@@ -198,7 +184,9 @@ impl Compute {
         let target = DisjointMut::new(target);
         match pass.weights {
             WinogradWeights::Packed(packed) => self.winograd_pass_packed::<K, E>(pass, packed, target),
-            WinogradWeights::Plain(oihw) if pass.transforms_on_the_way() => {
+            WinogradWeights::Plain(oihw)
+                if transforms_on_the_way(&pass.tiling, pass.source_blocks * pass.target_blocks) =>
+            {
                 self.winograd_pass_on_the_way::<K, E>(pass, oihw, target);
             }
             WinogradWeights::Plain(oihw) => self.with_shared_scratch(Shared::Weights, |scratch| {
@@ -235,11 +223,10 @@ impl Compute {
         oihw: &[f32],
         target: DisjointMut<E>,
     ) {
-        // Every thread goes through all tiles: nothing is gained by groups that the threads share evenly.
-        pass.columns = Grid::new::<K>(pass.tiling.count(), 1, 1).columns;
-        let (tile_groups, sizes) = (pass.tiling.count().div_ceil(pass.columns), Sizes::new::<K, E>(&pass));
-        let most_at_once = (SHARED_BUDGET / sizes.group_len).max(1);
-        let at_once = tile_groups.div_ceil(tile_groups.div_ceil(most_at_once).max(1)).max(1);
+        let (columns, at_once) = OnTheWay::cut::<K>(&pass.tiling, pass.source_blocks);
+        pass.columns = columns;
+        let sizes = Sizes::new::<K>(columns, pass.source_blocks);
+        let tile_groups = pass.tiling.count().div_ceil(columns);
         for start in (0..tile_groups).step_by(at_once) {
             let now = start..(start + at_once).min(tile_groups);
             self.plain_tiles::<K, E>(&pass, oihw, &sizes, now, target);
@@ -258,7 +245,7 @@ impl Compute {
         self.with_shared_scratch(Shared::Inputs, |scratch| {
             let transformed = scratch.floats(tile_groups.len() * sizes.group_len);
             self.parallel_chunks(transformed, sizes.group_len, |first, transformed, scratch| {
-                let edge = scratch.floats(EXTENT * EXTENT * LANES);
+                let edge = scratch.floats(EDGE_LEN);
                 let mut places = [Place::default(); MOST_COLUMNS];
                 for (index, transformed) in transformed.chunks_exact_mut(sizes.group_len).enumerate() {
                     let places = places_of(pass, tile_groups.start + first + index, &mut places);
@@ -275,13 +262,10 @@ impl Compute {
     }
 }
 
-impl<E: Element> Pass<'_, E> {
-    /// Whether weights are better transformed group by group: they are too many to stay in a cache from a
-    /// transformation of all to their use, and tiles are few.
-    fn transforms_on_the_way(&self) -> bool {
-        let weights = self.source_blocks * self.target_blocks * LANES * LANES;
-        weights >= 256 * 256 && self.tiling.count() <= MOST_TILES_ON_THE_WAY
-    }
+/// Whether weights are better transformed group by group: they are too many to stay in a cache from a transformation of
+/// all to their use, and tiles are few.
+fn transforms_on_the_way(tiling: &Tiling, pairs_of_blocks: usize) -> bool {
+    pairs_of_blocks * LANES * LANES >= 256 * 256 && tiling.count() <= MOST_TILES_ON_THE_WAY
 }
 
 /// Whether a target is written past the caches, which needs whole registers at aligned places.
@@ -325,10 +309,10 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new<K: WinogradKernel, E: Element>(pass: &Pass<E>) -> Sizes {
-        let source_stride = pass.columns * LANES;
-        let point_stride = pass.source_blocks * source_stride + POINT_GAP;
-        let product_stride = pass.columns * K::GROUP_LANES;
+    fn new<K: WinogradKernel>(columns: usize, source_blocks: usize) -> Sizes {
+        let source_stride = columns * LANES;
+        let point_stride = source_blocks * source_stride + POINT_GAP;
+        let product_stride = columns * K::GROUP_LANES;
         Sizes {
             source_stride,
             point_stride,
@@ -336,6 +320,89 @@ impl Sizes {
             product_stride,
             product_len: POINTS * product_stride,
         }
+    }
+
+    /// Floats that a thread takes with transformed weights.
+    fn packed_len(&self) -> usize {
+        GROUPS_AT_ONCE * (self.group_len + self.product_len) + EDGE_LEN
+    }
+}
+
+/// How the work is cut where weights are transformed on the way, and what a thread takes for a group of target blocks.
+struct OnTheWay {
+    weights_len: usize,
+    products_len: usize,
+}
+
+impl OnTheWay {
+    /// Tiles of a group, and groups of tiles at a time.
+    fn cut<K: WinogradKernel>(tiling: &Tiling, source_blocks: usize) -> (usize, usize) {
+        // Every thread goes through all tiles: nothing is gained by groups that the threads share evenly.
+        let columns = Grid::new::<K>(tiling.count(), 1, 1).columns;
+        let tile_groups = tiling.count().div_ceil(columns);
+        let most_at_once = (SHARED_BUDGET / Sizes::new::<K>(columns, source_blocks).group_len).max(1);
+        (columns, tile_groups.div_ceil(tile_groups.div_ceil(most_at_once).max(1)).max(1))
+    }
+
+    fn new<K: WinogradKernel>(sizes: &Sizes, group: &Group) -> OnTheWay {
+        OnTheWay {
+            weights_len: POINTS * (group.point_stride + POINT_GAP),
+            products_len: GROUPS_AT_ONCE_ON_THE_WAY * sizes.product_len,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.weights_len + self.products_len + TAPS_LEN
+    }
+}
+
+impl Compute {
+    /// Of [`Compute::winograd_pack`] and [`Compute::winograd_forward`], and where asked for of the transposed packing and
+    /// [`Compute::winograd_data_gradient`], and of [`Compute::winograd_weight_gradient`]. `plain` says that weights are
+    /// [`WinogradWeights::Plain`], `kept` that sums are kept.
+    pub fn winograd_scratch(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        plain: bool,
+        [data, weights]: [bool; 2],
+        kept: bool,
+    ) -> ScratchNeed {
+        let (ins, outs) = (blocks(shape.in_channels), blocks(shape.out_channels));
+        with_vector!(self.isa(), V => {
+            let vectors = ScratchNeed::of_all(Shared::Vectors, 2 * padded(shape.out_channels));
+            let forward = self.winograd_pass_scratch::<V>(shape, &Tiling::forward(shape, batch), [ins, outs], plain);
+            let mut need = vectors.and(forward);
+            if data {
+                let tiling = Tiling::backward(shape, batch);
+                need = need.and(self.winograd_pass_scratch::<V>(shape, &tiling, [outs, ins], plain));
+            }
+            if weights {
+                need = need.and(self.winograd_weight_gradient_scratch::<V>(shape, batch, kept));
+            }
+            need
+        })
+    }
+
+    fn winograd_pass_scratch<K: WinogradKernel>(
+        &self,
+        shape: &ConvShape,
+        tiling: &Tiling,
+        [source_blocks, target_blocks]: [usize; 2],
+        plain: bool,
+    ) -> ScratchNeed {
+        if plain && transforms_on_the_way(tiling, source_blocks * target_blocks) {
+            let (columns, at_once) = OnTheWay::cut::<K>(tiling, source_blocks);
+            let sizes = Sizes::new::<K>(columns, source_blocks);
+            let thread = OnTheWay::new::<K>(&sizes, &Group::new::<K>(0, target_blocks, source_blocks)).len();
+            let transformed = ScratchNeed::of_all(Shared::Inputs, at_once * sizes.group_len);
+            return ScratchNeed::of_threads(thread.max(EDGE_LEN)).and(transformed);
+        }
+        let grid = Grid::new::<K>(tiling.count(), Group::count::<K>(target_blocks), self.threads());
+        let sizes = Sizes::new::<K>(grid.columns, source_blocks);
+        let weights = if plain { shape.winograd_packed_len() } else { 0 };
+        let thread = ScratchNeed::of_threads(sizes.packed_len().max(TAPS_LEN));
+        thread.and(ScratchNeed::of_all(Shared::Weights, weights))
     }
 }
 
@@ -381,8 +448,8 @@ fn run_packed<K: WinogradKernel, E: Element>(
     target: DisjointMut<E>,
     scratch: &mut Scratch,
 ) {
-    let sizes = Sizes::new::<K, E>(pass);
-    let buffer = scratch.floats(GROUPS_AT_ONCE * (sizes.group_len + sizes.product_len) + POINTS * LANES);
+    let sizes = Sizes::new::<K>(pass.columns, pass.source_blocks);
+    let buffer = scratch.floats(sizes.packed_len());
     let (transformed, rest) = buffer.split_at_mut(GROUPS_AT_ONCE * sizes.group_len);
     let (products, edge) = rest.split_at_mut(GROUPS_AT_ONCE * sizes.product_len);
     let mut places = [[Place::default(); MOST_COLUMNS]; GROUPS_AT_ONCE];
@@ -418,13 +485,11 @@ fn run_plain<K: WinogradKernel, E: Element>(
 ) {
     const AT_ONCE: usize = GROUPS_AT_ONCE_ON_THE_WAY;
     let mut group = Group::new::<K>(group, pass.target_blocks, pass.source_blocks);
+    let lens = OnTheWay::new::<K>(sizes, &group);
     // As in the inputs, points a power of two apart would fall on the same cache lines.
     group.point_stride += POINT_GAP;
-    let weights_len = POINTS * group.point_stride;
-    let taps_len = TAPS * LANES * LANES;
-    let buffer = scratch.floats(weights_len + AT_ONCE * sizes.product_len + taps_len);
-    let (weights, rest) = buffer.split_at_mut(weights_len);
-    let (products, taps) = rest.split_at_mut(AT_ONCE * sizes.product_len);
+    let (weights, rest) = scratch.floats(lens.len()).split_at_mut(lens.weights_len);
+    let (products, taps) = rest.split_at_mut(lens.products_len);
     for source_block in 0..pass.source_blocks {
         for block in 0..group.blocks {
             gather(pass.shape, oihw, pass.direction, source_block, group.block + block, taps);

@@ -2,7 +2,7 @@
 
 use super::kernel::{Widening, WinogradKernel};
 use super::{EXTENT, TILE};
-use crate::{Element, LANES};
+use crate::{ConvShape, Element, LANES};
 
 /// The tiles of a pass over `images` maps. A tile is numbered by image, row and column, in this order.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,30 @@ pub(super) struct Place {
 }
 
 impl Tiling {
+    /// Outputs, cut into tiles, look at inputs.
+    pub(super) fn forward(shape: &ConvShape, images: usize) -> Tiling {
+        Tiling {
+            images,
+            source_height: shape.in_height,
+            source_width: shape.in_width,
+            target_height: shape.out_height(),
+            target_width: shape.out_width(),
+            padding: shape.padding,
+        }
+    }
+
+    /// Inputs, cut into tiles, look at the gradient for the outputs.
+    pub(super) fn backward(shape: &ConvShape, images: usize) -> Tiling {
+        Tiling {
+            images,
+            source_height: shape.out_height(),
+            source_width: shape.out_width(),
+            target_height: shape.in_height,
+            target_width: shape.in_width,
+            padding: 2 - shape.padding,
+        }
+    }
+
     fn rows(&self) -> usize {
         self.target_height.div_ceil(TILE)
     }

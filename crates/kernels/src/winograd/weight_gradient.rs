@@ -10,11 +10,11 @@ use std::ops::Range;
 use super::kernel::{TileSum, WinogradKernel};
 use super::tiling::{Place, Tiling};
 use super::weights::Group;
-use super::{EXTENT, POINT_GAP, POINTS, TAPS};
+use super::{EDGE_LEN, POINT_GAP, POINTS, TAPS, TAPS_LEN};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
-use crate::{Compute, ConvShape, Element, LANES, blocks};
+use crate::{Compute, ConvShape, Element, LANES, ScratchNeed, blocks};
 
 /// Floats of sums that rest in the second-level cache beside everything else.
 const RESTING_SUMS: usize = 96 * 1024;
@@ -77,14 +77,7 @@ impl Compute {
         });
         let gradient = Gradient {
             shape,
-            tiling: Tiling {
-                images: batch,
-                source_height: shape.in_height,
-                source_width: shape.in_width,
-                target_height: shape.out_height(),
-                target_width: shape.out_width(),
-                padding: shape.padding,
-            },
+            tiling: Tiling::forward(shape, batch),
             x,
             dy,
             in_blocks: blocks(shape.in_channels),
@@ -92,6 +85,22 @@ impl Compute {
             kept,
         };
         with_vector!(self.isa(), V => self.winograd_weight_gradient_with::<V, E>(&gradient, dw));
+    }
+
+    pub(super) fn winograd_weight_gradient_scratch<K: WinogradKernel>(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        kept: bool,
+    ) -> ScratchNeed {
+        let (in_blocks, out_blocks) = (blocks(shape.in_channels), blocks(shape.out_channels));
+        let groups = Group::count::<K>(out_blocks);
+        let (in_parts, group_parts) = parts(in_blocks, groups, self.threads());
+        // The largest part.
+        let (ins, groups) = (in_blocks.div_ceil(in_parts), groups.div_ceil(group_parts));
+        let outs = (groups * K::GROUP_LANES / LANES).min(out_blocks);
+        let tiles = Tiling::forward(shape, batch).count();
+        ScratchNeed::of_threads(Lengths::new::<K>(tiles, ins, groups, outs, kept).all())
     }
 
     fn winograd_weight_gradient_with<K: WinogradKernel, E: Element>(&self, gradient: &Gradient<E>, dw: &mut [f32]) {
@@ -118,6 +127,45 @@ fn parts(in_blocks: usize, groups: usize, threads: usize) -> (usize, usize) {
     ((threads / group_parts).clamp(1, in_blocks), group_parts)
 }
 
+/// What a thread takes for its part.
+struct Lengths {
+    /// Tiles at a time.
+    at_once: usize,
+    /// Sums of one pair of input block and group: `[36, 16 input channels, lanes]`.
+    pair_len: usize,
+    /// From point to point in transformed inputs.
+    x_stride: usize,
+    /// From point to point in transformed gradients.
+    dy_stride: usize,
+    /// Sums that are not kept.
+    own_sums: usize,
+}
+
+impl Lengths {
+    fn new<K: WinogradKernel>(tiles: usize, in_blocks: usize, groups: usize, out_blocks: usize, kept: bool) -> Lengths {
+        let pair_len = POINTS * LANES * K::GROUP_LANES;
+        let pairs = in_blocks * groups;
+        let most_at_once = if pairs * pair_len <= RESTING_SUMS { TILES_AT_REST } else { TILES_ON_THE_WAY };
+        let at_once = tiles.div_ceil(tiles.div_ceil(most_at_once).max(1)).max(1);
+        Lengths {
+            at_once,
+            pair_len,
+            x_stride: in_blocks * at_once * LANES + POINT_GAP,
+            dy_stride: out_blocks * at_once * LANES + POINT_GAP,
+            // Where all tiles are taken at once, sums need no place beyond their own time.
+            own_sums: match kept {
+                true => 0,
+                false if tiles <= at_once => BLOCKS_AT_ONCE * pair_len,
+                false => pairs * pair_len,
+            },
+        }
+    }
+
+    fn all(&self) -> usize {
+        POINTS * (self.x_stride + self.dy_stride) + self.own_sums + EDGE_LEN + TAPS_LEN
+    }
+}
+
 fn run<K: WinogradKernel, E: Element>(
     gradient: &Gradient<E>,
     in_blocks: Range<usize>,
@@ -129,27 +177,13 @@ fn run<K: WinogradKernel, E: Element>(
     let tiles = tiling.count();
     let most = K::GROUP_LANES / LANES;
     let out_blocks = groups.start * most..(groups.end * most).min(gradient.out_blocks);
-    // One pair of input block and group: [36, 16 input channels, lanes].
-    let pair_len = POINTS * LANES * K::GROUP_LANES;
-    let pairs = in_blocks.len() * groups.len();
-    let most_at_once = if pairs * pair_len <= RESTING_SUMS { TILES_AT_REST } else { TILES_ON_THE_WAY };
-    let at_once = tiles.div_ceil(tiles.div_ceil(most_at_once).max(1)).max(1);
-    let x_stride = in_blocks.len() * at_once * LANES + POINT_GAP;
-    let dy_stride = out_blocks.len() * at_once * LANES + POINT_GAP;
+    let lens = Lengths::new::<K>(tiles, in_blocks.len(), groups.len(), out_blocks.len(), gradient.kept.is_some());
+    let Lengths { at_once, pair_len, x_stride, dy_stride, .. } = lens;
     let single = tiles <= at_once;
-    // Where all tiles are taken at once, sums need no place beyond their own time.
-    let own_sums = match gradient.kept {
-        Some(_) => 0,
-        None if single => BLOCKS_AT_ONCE * pair_len,
-        None => pairs * pair_len,
-    };
-    let edge_len = EXTENT * EXTENT * LANES;
-    let taps_len = TAPS * LANES * LANES;
-    let buffer = scratch.floats(POINTS * (x_stride + dy_stride) + own_sums + edge_len + taps_len);
-    let (x, rest) = buffer.split_at_mut(POINTS * x_stride);
+    let (x, rest) = scratch.floats(lens.all()).split_at_mut(POINTS * x_stride);
     let (dy, rest) = rest.split_at_mut(POINTS * dy_stride);
-    let (own_sums, rest) = rest.split_at_mut(own_sums);
-    let (edge, taps) = rest.split_at_mut(edge_len);
+    let (own_sums, rest) = rest.split_at_mut(lens.own_sums);
+    let (edge, taps) = rest.split_at_mut(EDGE_LEN);
     let own_sums_start = own_sums.as_mut_ptr();
 
     let mut places = [Place::default(); TILES_ON_THE_WAY];
