@@ -295,7 +295,7 @@ pub enum SelectName {
 pub enum PrecisionName {
     /// binary32
     F32,
-    /// bf16 where that is faster, with sums, weights and everything else in binary32
+    /// activations, and products where that is faster, in bf16; everything else in binary32
     Bf16,
 }
 
@@ -469,6 +469,12 @@ pub struct Layers {
     /// Images in an optimizer step, for --memory
     #[arg(long, value_name = "N", default_value_t = 128, requires = "memory")]
     pub batch_size: usize,
+    /// Number format of the activations, for --memory
+    #[arg(long, value_name = "FORMAT", default_value = "f32", requires = "memory")]
+    pub precision: PrecisionName,
+    /// Plan for direct convolutions, without Winograd's algorithm, for --memory
+    #[arg(long, requires = "memory")]
+    pub exact: bool,
 }
 
 /// `roentgen bench`

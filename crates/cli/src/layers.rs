@@ -4,6 +4,7 @@ mod memory;
 
 use crate::arguments::{FrozenBn, Layers};
 use crate::failure::Outcome;
+use crate::resolve;
 use roentgen_nn::describe::{LayerRow, layers};
 use roentgen_nn::{BatchNormMode, FreezePlan, FrozenBatchNorm, Head, architecture};
 use std::io::Write;
@@ -18,7 +19,8 @@ pub fn run(arguments: &Layers) -> Outcome {
     };
     let plan = FreezePlan::resolve(&network, &arguments.unfreeze, frozen)?;
     if arguments.memory {
-        return memory::print(&network, &plan, arguments.batch_size);
+        let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
+        return memory::print(&network, &plan, arguments.batch_size, arithmetic);
     }
     let rows = layers(&network, &plan);
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(5);

@@ -4,32 +4,28 @@
 //! batch, no number of threads. Whoever changes an entry raises [`TABLE_VERSION`].
 
 use roentgen_kernels::{ConvShape, Isa};
-use roentgen_nn::{Arithmetic, Precision};
+use roentgen_nn::Arithmetic;
 
-/// Version of the table, and so of the bits of every convolution.
-pub(crate) const TABLE_VERSION: u32 = 3;
+/// Version of the table, and so of the bits of every convolution. Since 4, mixed precision stores bf16; in f32 it is as 3.
+pub(crate) const TABLE_VERSION: u32 = 4;
 
 /// How a convolution and its gradients are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Algorithm {
-    /// Every product as it stands.
+    /// Every product as it stands: of what the activations are made of, f32 or bf16.
     Direct,
     /// F(4 x 4, 3 x 3): a quarter of the products, within 1e-5 of the largest output.
     Winograd,
-    /// Every product, of bf16.
-    Bf16,
 }
 
 impl Algorithm {
     /// The table. `Arithmetic::exact` asks for direct convolutions everywhere.
     ///
-    /// In mixed precision, products of bf16 take the place of direct ones in f32; Winograd's algorithm in f32 needs a
-    /// quarter of the products at half their rate, so that it stays the faster one, and is the more exact.
+    /// It is the same in mixed precision: Winograd's algorithm in f32 needs a quarter of the products of bf16 at half
+    /// their rate, so that it stays the faster one, and is the more exact.
     pub(crate) fn of(shape: &ConvShape, isa: Isa, arithmetic: Arithmetic) -> Algorithm {
         if !arithmetic.exact && isa != Isa::Scalar && Algorithm::saves_products(shape) {
             Algorithm::Winograd
-        } else if arithmetic.precision == Precision::Bf16 && shape.suits_bf16() {
-            Algorithm::Bf16
         } else {
             Algorithm::Direct
         }
@@ -82,17 +78,5 @@ mod tests {
         let exact = Arithmetic { exact: true, ..Arithmetic::default() };
         assert_eq!(Algorithm::of(&suitable, Isa::Avx512, exact), Algorithm::Direct);
         assert_eq!(Algorithm::of(&suitable, Isa::Scalar, Arithmetic::default()), Algorithm::Direct);
-    }
-
-    #[test]
-    fn mixed_precision_takes_bf16_where_winograd_does_not_apply() {
-        let of = |shape: ConvShape, exact| {
-            Algorithm::of(&shape, Isa::Avx512Bf16, Arithmetic { precision: Precision::Bf16, exact })
-        };
-        assert_eq!(of(shape(3, 1, 56, InputLayout::Blocked), false), Algorithm::Winograd);
-        assert_eq!(of(shape(3, 1, 56, InputLayout::Blocked), true), Algorithm::Bf16);
-        assert_eq!(of(shape(3, 2, 56, InputLayout::Blocked), false), Algorithm::Bf16);
-        assert_eq!(of(shape(1, 2, 56, InputLayout::Blocked), false), Algorithm::Bf16);
-        assert_eq!(of(shape(7, 2, 224, InputLayout::Planar), false), Algorithm::Bf16);
     }
 }

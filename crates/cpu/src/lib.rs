@@ -7,12 +7,14 @@
 mod algorithm;
 mod backward;
 mod batch_norm;
+mod format;
 mod forward;
 mod memory;
 mod packed;
 mod plan;
 mod program;
 mod report;
+mod scratch;
 mod stage;
 
 use algorithm::TABLE_VERSION;
@@ -54,7 +56,7 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn compile(&self, request: &CompileRequest<'_>) -> Result<Box<dyn Program>, EngineError> {
-        let plan = Plan::new(request, self.compute.isa())?;
+        let plan = Plan::new(request, &self.compute)?;
         if let Some(limit) = request.memory_limit_bytes.filter(|limit| plan.memory_bytes() > *limit) {
             let mib = |bytes: usize| bytes.div_ceil(1 << 20);
             return Err(EngineError::Memory {
@@ -70,11 +72,11 @@ impl Engine for CpuEngine {
     }
 
     fn memory_bytes(&self, request: &CompileRequest<'_>) -> Result<usize, EngineError> {
-        Ok(Plan::new(request, self.compute.isa())?.memory_bytes())
+        Ok(Plan::new(request, &self.compute)?.memory_bytes())
     }
 
     fn memory_plan(&self, request: &CompileRequest<'_>) -> Result<MemoryPlan, EngineError> {
-        Ok(Plan::new(request, self.compute.isa())?.memory_plan(request))
+        Ok(Plan::new(request, &self.compute)?.memory_plan(request))
     }
 
     fn ceiling_gflops(&self) -> f64 {

@@ -1,8 +1,11 @@
 //! One plan of memory: buffers that do not live at the same time share a place.
 
-use roentgen_kernels::{LANES, Region};
+use roentgen_kernels::Region;
 
-/// A buffer to be placed: how many floats, and from which step to which (inclusive) it holds something.
+/// Where buffers start: on a cache line.
+const ALIGNMENT: usize = 64;
+
+/// A buffer to be placed: how many bytes, and from which step to which (inclusive) it holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lifetime {
     pub(crate) len: usize,
@@ -27,7 +30,7 @@ pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<Region>, usize) {
     let mut end = 0;
     for index in order {
         let buffer = &buffers[index];
-        let len = buffer.len.next_multiple_of(LANES);
+        let len = buffer.len.next_multiple_of(ALIGNMENT);
         let mut taken: Vec<Region> =
             placed.iter().filter(|&&other| buffers[other].overlaps(buffer)).map(|&other| regions[other]).collect();
         taken.sort_by_key(|region| region.offset);
@@ -53,7 +56,7 @@ mod tests {
     fn what_lives_together_lies_apart_and_what_does_not_shares() {
         let chain: Vec<Lifetime> = (0..6).map(|step| Lifetime { len: 100, first: step, last: step + 1 }).collect();
         let (regions, end) = place(&chain);
-        assert_eq!(end, 2 * 112);
+        assert_eq!(end, 2 * 128);
         for (a, ra) in chain.iter().zip(&regions) {
             for (b, rb) in chain.iter().zip(&regions) {
                 let apart = ra.offset + ra.len <= rb.offset || rb.offset + rb.len <= ra.offset;
@@ -65,11 +68,11 @@ mod tests {
     #[test]
     fn a_gap_is_used() {
         let buffers = [
-            Lifetime { len: 64, first: 0, last: 1 },
-            Lifetime { len: 48, first: 0, last: 9 },
-            Lifetime { len: 32, first: 2, last: 3 },
-            Lifetime { len: 32, first: 2, last: 3 },
+            Lifetime { len: 256, first: 0, last: 1 },
+            Lifetime { len: 192, first: 0, last: 9 },
+            Lifetime { len: 128, first: 2, last: 3 },
+            Lifetime { len: 128, first: 2, last: 3 },
         ];
-        assert_eq!(place(&buffers).1, 64 + 48);
+        assert_eq!(place(&buffers).1, 256 + 192);
     }
 }

@@ -1,6 +1,7 @@
 //! Weights as the kernels want them: packed when they change, once for all calls of a step.
 
 use crate::algorithm::Algorithm;
+use crate::format::with_format;
 use crate::plan::{Step, WeightShape};
 use roentgen_kernels::{AlignedBuffer, Compute, padded};
 use roentgen_nn::{ParameterSet, ParameterStore, Stamp};
@@ -60,18 +61,12 @@ impl Packed {
                         compute.winograd_pack_transposed(&shape, source, &mut self.transposed);
                     }
                 }
-                WeightShape::Convolution(shape, Algorithm::Bf16) => {
-                    compute.pack_weights_bf16(&shape, source, &mut self.weights);
+                WeightShape::Convolution(shape, Algorithm::Direct) => with_format!(step.format, E => {
+                    compute.pack_weights::<E>(&shape, source, &mut self.weights);
                     if !self.transposed.is_empty() {
-                        compute.pack_weights_transposed_bf16(&shape, source, &mut self.transposed);
+                        compute.pack_weights_transposed::<E>(&shape, source, &mut self.transposed);
                     }
-                }
-                WeightShape::Convolution(shape, Algorithm::Direct) => {
-                    compute.pack_weights(&shape, source, &mut self.weights);
-                    if !self.transposed.is_empty() {
-                        compute.pack_weights_transposed(&shape, source, &mut self.transposed);
-                    }
-                }
+                }),
                 WeightShape::Linear(shape) => {
                     compute.linear_pack(&shape, source, &mut self.weights);
                     if !self.transposed.is_empty() {

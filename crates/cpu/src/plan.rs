@@ -4,11 +4,13 @@ mod gradients;
 mod lifetimes;
 
 use crate::algorithm::Algorithm;
+use crate::format::Format;
 use crate::memory::{Lifetime, place};
+use crate::scratch;
 use crate::stage::{Kind, Schedule, Stage};
 use gradients::{Reach, decide_gradient_writes, decide_relu_passes};
 use lifetimes::{gradient_lifetimes, value_lifetime};
-use roentgen_kernels::{ConvShape, InputLayout, Isa, LinearShape, Region, padded};
+use roentgen_kernels::{Compute, ConvShape, InputLayout, Isa, LinearShape, Region, padded};
 use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, FreezePlan, Mode, Network, Op, ValueId};
 
 /// How a value lies in memory.
@@ -41,6 +43,8 @@ pub(crate) struct LayerTensors {
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) stage: Stage,
+    /// Of the first input, and of the output but for a flattening's.
+    pub(crate) format: Format,
     pub(crate) tensors: LayerTensors,
     /// For convolutions and linear layers.
     pub(crate) weights: Option<WeightShape>,
@@ -84,7 +88,7 @@ pub(crate) enum GradientWrite {
 pub(crate) struct Place {
     pub(crate) region: Region,
     pub(crate) layout: Layout,
-    /// Floats for one image.
+    /// Bytes for one image.
     pub(crate) per_image: usize,
 }
 
@@ -102,9 +106,12 @@ pub(crate) struct Plan {
     pub(crate) readable: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
     storage: Vec<ValueId>,
+    formats: Vec<Format>,
     /// Everything that lies in the arena.
     pub(crate) buffers: Vec<Buffer>,
-    pub(crate) arena_len: usize,
+    pub(crate) arena_bytes: usize,
+    /// Of the kernels, which all programs of an engine share.
+    pub(crate) scratch_bytes: usize,
     pub(crate) largest_batch: usize,
     /// Whether backward may continue earlier ones.
     pub(crate) micro_batches: bool,
@@ -126,19 +133,27 @@ impl Plan {
         self.gradients[self.storage(id).index()]
     }
 
+    pub(crate) fn format(&self, id: ValueId) -> Format {
+        self.formats[id.index()]
+    }
+
     pub(crate) fn storage(&self, id: ValueId) -> ValueId {
         self.storage[id.index()]
     }
 
-    pub(crate) fn new(request: &CompileRequest<'_>, isa: Isa) -> Result<Plan, EngineError> {
+    pub(crate) fn new(request: &CompileRequest<'_>, compute: &Compute) -> Result<Plan, EngineError> {
         let network = request.network;
         let schedule = Schedule::new(request)?;
         let stages = &schedule.stages;
         let storage: Vec<ValueId> = network.ids().map(|id| schedule.storage(id)).collect();
         let layouts = layouts(network, stages);
+        let formats = Format::of_values(network, request.arithmetic.precision);
         let reach = Reach::new(request, stages, &storage)?;
-        let mut steps: Vec<Step> =
-            stages.iter().map(|stage| step(request, isa, stage, layouts[stage.inputs[0].index()], &reach)).collect();
+        let step = |stage: &Stage| {
+            let input = stage.inputs[0].index();
+            step(request, compute.isa(), stage, layouts[input], formats[input], &reach)
+        };
+        let mut steps: Vec<Step> = stages.iter().map(step).collect();
         decide_gradient_writes(&mut steps, &reach);
         decide_relu_passes(&mut steps, request, &storage);
 
@@ -146,6 +161,7 @@ impl Plan {
         let count = steps.len();
         let backward_of = |index: usize| 2 * count - 1 - index;
         let end = 2 * count;
+        let bytes = |id: ValueId, layout| elements(network, id, layout) * formats[id.index()].bytes();
         let mut lifetimes = Vec::new();
         let mut owners = Vec::new();
         for id in network.ids() {
@@ -154,31 +170,32 @@ impl Plan {
                 continue;
             }
             if let Some(life) = value_lifetime(request, &steps, &storage, id, backward_of, end) {
-                let per_image = per_image(network, id, layouts[id.index()]);
-                lifetimes.push(Lifetime { len: per_image * request.largest_batch, ..life });
+                let len = bytes(id, layouts[id.index()]) * request.largest_batch;
+                lifetimes.push(Lifetime { len, ..life });
                 owners.push(Owner::Value(id));
             }
         }
         for (group, life) in gradient_lifetimes(&steps, &reach, request, &storage, backward_of) {
-            let len = group.iter().map(|id| per_image(network, *id, Layout::Blocked)).max().unwrap_or(0);
+            let len = group.iter().map(|id| bytes(*id, Layout::Blocked)).max().unwrap_or(0);
             lifetimes.push(Lifetime { len: len * request.largest_batch, ..life });
             owners.push(Owner::Gradient(group));
         }
         for (index, step) in steps.iter().enumerate() {
             if let Kind::Dropout { .. } = step.stage.kind {
-                let len = per_image(network, step.stage.output, Layout::Blocked) * request.largest_batch;
+                let elements = elements(network, step.stage.output, Layout::Blocked) * request.largest_batch;
+                let len = elements * size_of::<f32>();
                 let last = if step.backward { backward_of(index) } else { index };
                 lifetimes.push(Lifetime { len, first: index, last });
                 owners.push(Owner::Mask(index));
             }
         }
         for (position, tap) in request.gradient_taps.iter().enumerate() {
-            let len = per_image(network, storage[tap.index()], Layout::Blocked) * request.largest_batch;
+            let len = bytes(storage[tap.index()], Layout::Blocked) * request.largest_batch;
             lifetimes.push(Lifetime { len, first: count, last: end });
             owners.push(Owner::Tap(position));
         }
 
-        let (regions, arena_len) = place(&lifetimes);
+        let (regions, arena_bytes) = place(&lifetimes);
         let mut places = vec![None; network.values().len()];
         let mut gradients = vec![None; network.values().len()];
         let mut gradient_taps = Vec::new();
@@ -187,7 +204,7 @@ impl Plan {
                 Owner::Value(id) => {
                     let id = *id;
                     let layout = layouts[id.index()];
-                    places[id.index()] = Some(Place { region, layout, per_image: per_image(network, id, layout) });
+                    places[id.index()] = Some(Place { region, layout, per_image: bytes(id, layout) });
                 }
                 Owner::Gradient(group) => {
                     for id in group {
@@ -203,6 +220,7 @@ impl Plan {
         }
         let placed = owners.into_iter().zip(lifetimes).zip(regions);
         let buffers = placed.map(|((owner, life), region)| Buffer { owner, life, region }).collect();
+        let scratch_bytes = scratch::bytes(&steps, network, request.largest_batch, compute);
         Ok(Plan {
             steps,
             entries: request.entries.clone(),
@@ -212,8 +230,10 @@ impl Plan {
             readable: request.outputs.iter().chain(&request.taps).copied().collect(),
             outputs: request.outputs.clone(),
             storage,
+            formats,
             buffers,
-            arena_len,
+            arena_bytes,
+            scratch_bytes,
             largest_batch: request.largest_batch,
             micro_batches: request.micro_batches,
         })
@@ -226,7 +246,7 @@ impl Plan {
 
     /// Bytes of everything.
     pub(crate) fn memory_bytes(&self) -> usize {
-        (self.arena_len + self.packed_len()) * size_of::<f32>()
+        self.arena_bytes + self.packed_len() * size_of::<f32>() + self.scratch_bytes
     }
 }
 
@@ -240,7 +260,7 @@ impl Step {
     pub(crate) fn packed_lens(&self) -> [usize; 3] {
         let Some(weights) = self.weights else { return [0; 3] };
         let (packed, transposed, gradient) = match weights {
-            WeightShape::Convolution(s, Algorithm::Direct | Algorithm::Bf16) => {
+            WeightShape::Convolution(s, Algorithm::Direct) => {
                 (s.packed_len(), s.packed_transposed_len(), s.packed_gradient_len())
             }
             WeightShape::Convolution(s, Algorithm::Winograd) => {
@@ -293,7 +313,8 @@ fn layouts(network: &Network, stages: &[Stage]) -> Vec<Layout> {
     layouts
 }
 
-fn per_image(network: &Network, id: ValueId, layout: Layout) -> usize {
+/// Elements of a value for one image.
+fn elements(network: &Network, id: ValueId, layout: Layout) -> usize {
     let shape = network.value(id).shape;
     match layout {
         Layout::Planar => shape.elements(),
@@ -301,7 +322,14 @@ fn per_image(network: &Network, id: ValueId, layout: Layout) -> usize {
     }
 }
 
-fn step(request: &CompileRequest<'_>, isa: Isa, stage: &Stage, input_layout: Layout, reach: &Reach) -> Step {
+fn step(
+    request: &CompileRequest<'_>,
+    isa: Isa,
+    stage: &Stage,
+    input_layout: Layout,
+    format: Format,
+    reach: &Reach,
+) -> Step {
     let network = request.network;
     let mut tensors = LayerTensors::default();
     let mut weights = None;
@@ -349,6 +377,7 @@ fn step(request: &CompileRequest<'_>, isa: Isa, stage: &Stage, input_layout: Lay
     let is_winograd = matches!(weights, Some(WeightShape::Convolution(_, Algorithm::Winograd)));
     Step {
         stage: stage.clone(),
+        format,
         tensors,
         weights,
         plain_weights: is_winograd && trains_weight,

@@ -1,6 +1,7 @@
 //! A compiled program: its memory, and the two passes through its steps.
 
 use crate::batch_norm::BatchNorm;
+use crate::format::with_format;
 use crate::packed::Packed;
 use crate::plan::{Layout, Plan, Step};
 use crate::stage::Kind;
@@ -37,7 +38,7 @@ impl CpuProgram {
     pub(crate) fn new(compute: Arc<Compute>, network: &Network, plan: Plan) -> CpuProgram {
         let packed = plan.steps.iter().map(Packed::new).collect();
         let batch_norms = plan.steps.iter().map(|step| BatchNorm::new(network, step)).collect();
-        let arena = Arena::new(plan.arena_len);
+        let arena = Arena::new(plan.arena_bytes);
         let times = vec![StepTimes::default(); plan.steps.len()];
         CpuProgram {
             compute,
@@ -61,50 +62,28 @@ impl CpuProgram {
     /// As [`CpuProgram::region`], of its gradient, which is always blocked.
     pub(crate) fn gradient_region(&self, id: ValueId) -> Region {
         let region = self.plan.gradient(id).expect("backward visits values with a gradient only");
-        region.prefix(self.blocked_len(id))
+        region.prefix(self.blocked_len(id) * self.plan.format(id).bytes())
     }
 
+    /// Elements of a blocked value of the present batch.
     pub(crate) fn blocked_len(&self, id: ValueId) -> usize {
         let shape = self.network.value(id).shape;
         roentgen_kernels::padded(shape.channels) * shape.positions() * self.batch
-    }
-
-    pub(crate) fn pool_shape(&self, step: &Step) -> Option<PoolShape> {
-        let Kind::MaxPool { kernel, stride, padding } = step.stage.kind else { return None };
-        let from = self.network.value(step.stage.inputs[0]).shape;
-        Some(PoolShape {
-            channels: from.channels,
-            kernel,
-            stride,
-            padding,
-            in_height: from.height,
-            in_width: from.width,
-        })
-    }
-
-    pub(crate) fn average_pool_shape(&self, step: &Step) -> AveragePoolShape {
-        let from = self.network.value(step.stage.inputs[0]).shape;
-        let to = self.network.value(step.stage.output).shape;
-        AveragePoolShape {
-            channels: from.channels,
-            in_height: from.height,
-            in_width: from.width,
-            out_height: to.height,
-            out_width: to.width,
-        }
     }
 
     /// Copies blocked or planar memory out as `[N, C, H, W]`.
     fn copy_out(&self, id: ValueId, region: Region, layout: Layout, into: &mut Vec<f32>) {
         let shape = self.network.value(id).shape;
         into.resize(shape.elements() * self.batch, 0.0);
-        let source = self.arena.read(region);
-        match layout {
-            Layout::Planar => into.copy_from_slice(source),
-            Layout::Blocked => {
-                self.compute.blocked_to_planar(shape.channels, self.batch, shape.positions(), source, into);
+        with_format!(self.plan.format(id), E => {
+            let source = self.arena.read::<E>(region);
+            match layout {
+                Layout::Planar => self.compute.convert(source, into),
+                Layout::Blocked => {
+                    self.compute.blocked_to_planar(shape.channels, self.batch, shape.positions(), source, into);
+                }
             }
-        }
+        });
     }
 }
 
@@ -135,17 +114,19 @@ impl Program for CpuProgram {
             let id = self.plan.entries[index];
             let shape = self.network.value(id).shape;
             let region = self.region(id);
-            match self.plan.place(id).layout {
-                Layout::Planar => self.arena.write(region).copy_from_slice(entry),
-                Layout::Blocked => {
-                    let target = self.arena.write(region);
-                    self.compute.planar_to_blocked(shape.channels, batch, shape.positions(), entry, target);
+            with_format!(self.plan.format(id), E => {
+                let target = self.arena.write::<E>(region);
+                match self.plan.place(id).layout {
+                    Layout::Planar => self.compute.convert(entry, target),
+                    Layout::Blocked => {
+                        self.compute.planar_to_blocked(shape.channels, batch, shape.positions(), entry, target);
+                    }
                 }
-            }
+            });
         }
         for index in 0..self.plan.steps.len() {
             let begun = Instant::now();
-            self.forward_step(index, store, set, draws);
+            with_format!(self.plan.steps[index].format, E => self.forward_step::<E>(index, store, set, draws));
             self.times[index].forward_s = begun.elapsed().as_secs_f64();
         }
         Ok(())
@@ -193,14 +174,19 @@ impl Program for CpuProgram {
             let name = format!("the gradient of {}", self.network.value(output).name);
             return Err(EngineError::Length { name, found: output_gradient.len(), expected });
         }
-        let region = self.gradient_region(self.plan.storage(output));
-        let target = self.arena.write(region);
-        self.compute.planar_to_blocked(shape.channels, self.batch, shape.positions(), output_gradient, target);
+        let storage = self.plan.storage(output);
+        let region = self.gradient_region(storage);
+        with_format!(self.plan.format(storage), E => {
+            let target = self.arena.write::<E>(region);
+            self.compute.planar_to_blocked(shape.channels, self.batch, shape.positions(), output_gradient, target);
+        });
         for index in (0..self.plan.steps.len()).rev() {
             if self.plan.steps[index].backward {
                 self.keep_gradient_taps(self.plan.steps[index].stage.output);
                 let begun = Instant::now();
-                self.backward_step(index, store, set, gradients, accumulate);
+                with_format!(self.plan.steps[index].format, E => {
+                    self.backward_step::<E>(index, store, set, gradients, accumulate);
+                });
                 self.times[index].backward_s = begun.elapsed().as_secs_f64();
             }
         }
@@ -214,7 +200,8 @@ impl Program for CpuProgram {
         let Some((_, storage, region)) = self.plan.gradient_taps.iter().find(|(id, ..)| *id == value) else {
             return Err(EngineError::NoGradient { name: self.network.value(value).name.clone() });
         };
-        self.copy_out(*storage, region.prefix(self.blocked_len(*storage)), Layout::Blocked, into);
+        let bytes = self.blocked_len(*storage) * self.plan.format(*storage).bytes();
+        self.copy_out(*storage, region.prefix(bytes), Layout::Blocked, into);
         Ok(())
     }
 
@@ -234,10 +221,39 @@ impl CpuProgram {
         for index in 0..self.plan.gradient_taps.len() {
             let (_, storage, region) = self.plan.gradient_taps[index];
             if storage == value {
-                let kept = region.prefix(self.blocked_len(value));
-                let ([gradient], [kept]) = self.arena.view([self.gradient_region(value)], [kept]);
-                kept.copy_from_slice(gradient);
+                let gradient = self.gradient_region(value);
+                with_format!(self.plan.format(value), E => {
+                    let ([gradient], [kept]) = self.arena.view::<E, E, _, _>([gradient], [region.prefix(gradient.len)]);
+                    self.compute.convert(gradient, kept);
+                });
             }
+        }
+    }
+}
+
+impl Step {
+    pub(crate) fn pool_shape(&self, network: &Network) -> Option<PoolShape> {
+        let Kind::MaxPool { kernel, stride, padding } = self.stage.kind else { return None };
+        let from = network.value(self.stage.inputs[0]).shape;
+        Some(PoolShape {
+            channels: from.channels,
+            kernel,
+            stride,
+            padding,
+            in_height: from.height,
+            in_width: from.width,
+        })
+    }
+
+    pub(crate) fn average_pool_shape(&self, network: &Network) -> AveragePoolShape {
+        let from = network.value(self.stage.inputs[0]).shape;
+        let to = network.value(self.stage.output).shape;
+        AveragePoolShape {
+            channels: from.channels,
+            in_height: from.height,
+            in_width: from.width,
+            out_height: to.height,
+            out_width: to.width,
         }
     }
 }

@@ -73,8 +73,8 @@ impl Plan {
             PlannedBuffer {
                 holds,
                 owners,
-                bytes: len * size_of::<f32>(),
-                offset_bytes: offset * size_of::<f32>(),
+                bytes: len,
+                offset_bytes: offset,
                 first: buffer.life.first,
                 last: buffer.life.last,
             }
@@ -82,8 +82,9 @@ impl Plan {
         MemoryPlan {
             steps: self.step_names(network),
             buffers: buffers.collect(),
-            arena_bytes: self.arena_len * size_of::<f32>(),
+            arena_bytes: self.arena_bytes,
             packed_bytes: self.packed_len() * size_of::<f32>(),
+            scratch_bytes: self.scratch_bytes,
         }
     }
 
@@ -100,10 +101,10 @@ impl Plan {
 mod tests {
     use crate::CpuEngine;
     use crate::plan::Plan;
-    use roentgen_kernels::Isa;
+    use roentgen_kernels::{Compute, Isa};
     use roentgen_nn::{
-        BufferContent, CompileRequest, Draws, Engine, FreezePlan, FrozenBatchNorm, Gradients, Head, MemoryPlan, Mode,
-        Network, ParameterSet, ParameterStore, architecture, initialise,
+        Arithmetic, BufferContent, CompileRequest, Draws, Engine, FreezePlan, FrozenBatchNorm, Gradients, Head,
+        MemoryPlan, Mode, Network, ParameterSet, ParameterStore, Precision, architecture, initialise,
     };
 
     fn network(name: &str) -> Network {
@@ -189,13 +190,48 @@ mod tests {
         }
     }
 
+    /// What the kernels hold after both passes is what was planned, to the byte.
+    #[test]
+    fn the_scratch_memory_is_as_planned() {
+        let trained = Arithmetic::default();
+        let mixed = Arithmetic { precision: Precision::Bf16, exact: false };
+        let exact = |arithmetic: Arithmetic| Arithmetic { exact: true, ..arithmetic };
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available() && *isa != Isa::Scalar) {
+            for (name, unfreeze, threads, micro_batches) in [
+                ("resnet18", "all", 2, false),
+                ("resnet18", "layer4,head", 1, false),
+                ("vgg11", "all", 3, true),
+                ("vgg11_bn", "head", 2, false),
+            ] {
+                for arithmetic in [trained, mixed, exact(trained), exact(mixed)] {
+                    let network = network(name);
+                    let freeze = plan(&network, &unfreeze.split(',').collect::<Vec<_>>());
+                    let whole = CompileRequest::whole(&network, &freeze, Mode::Train, 3);
+                    let request = CompileRequest { arithmetic, micro_batches, ..whole };
+                    let engine = CpuEngine::with_isa(threads, isa).unwrap();
+                    let planned = engine.memory_plan(&request).unwrap().scratch_bytes;
+                    let mut program = engine.compile(&request).unwrap();
+                    let mut store = ParameterStore::new(&network);
+                    let (images, rows) = (vec![0.5; 3 * 3 * 64 * 64], [0, 1, 2]);
+                    let draws = Draws { seed: 0, epoch: 1, rows: &rows };
+                    program.forward(&mut store, ParameterSet::Live, &[&images], 3, draws).unwrap();
+                    let mut gradients = Gradients::new(&network, &freeze);
+                    program.backward(&store, ParameterSet::Live, &[0.1; 6], &mut gradients, false).unwrap();
+                    let held = engine.compute.scratch_bytes_held();
+                    assert_eq!(held, planned, "{name}, {unfreeze}, {threads} threads, {arithmetic:?}, {}", isa.name());
+                }
+            }
+        }
+    }
+
     #[test]
     fn buffers_are_named_by_what_they_hold_and_when() {
         let network = network("vgg11");
         let freeze = plan(&network, &["all"]);
         let mut request = CompileRequest::whole(&network, &freeze, Mode::Train, 2);
         request.gradient_taps = vec![network.module_output("features.2").unwrap()];
-        let plan = Plan::new(&request, Isa::Scalar).unwrap().memory_plan(&request);
+        let compute = Compute::with_isa(1, Isa::Scalar).unwrap();
+        let plan = Plan::new(&request, &compute).unwrap().memory_plan(&request);
         let find = |holds: BufferContent, owner: &str| {
             let mut found = plan.buffers.iter().filter(|b| b.holds == holds && b.owners.iter().any(|o| o == owner));
             let buffer = found.next().unwrap_or_else(|| panic!("{holds:?} of {owner}"));

@@ -2,10 +2,10 @@
 //!
 //! A stage is what one pass over the data does: a convolution with its bias and ReLU, or a batch norm with the residual
 //! addition and the ReLU behind it, or (where the batch norm need not wait for the whole batch) all of these. Fused or
-//! not, each element goes through the same f32 operations in the same order, so a tap, which keeps operations apart,
-//! changes no bit.
+//! not, each element goes through the same f32 operations and the same roundings in the same order, so a tap, which keeps
+//! operations apart, changes no bit.
 
-use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, Mode, Network, Op, ValueId};
+use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, Mode, Network, Op, Precision, ValueId};
 
 /// What a stage does to its inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,7 +86,11 @@ fn passes_on(request: &CompileRequest<'_>, id: ValueId) -> bool {
     let value = request.network.value(id);
     match value.op {
         Op::Dropout { probability } => request.mode == Mode::Evaluate || probability == 0.0,
-        Op::Flatten => request.network.value(value.inputs[0]).shape == value.shape,
+        // In mixed precision a flattening brings features to f32.
+        Op::Flatten => {
+            request.arithmetic.precision == Precision::F32
+                && request.network.value(value.inputs[0]).shape == value.shape
+        }
         _ => false,
     }
 }

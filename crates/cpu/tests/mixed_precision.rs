@@ -36,16 +36,21 @@ fn images() -> (Vec<f32>, Vec<usize>) {
     (images, labels)
 }
 
-/// Kinds of mixed precision, and the least cosine between a gradient and that of f32.
+/// The least cosine between a gradient and that of f32.
 ///
 /// Rounded activations put some values to the other side of a ReLU, whose part of the gradient then appears or is gone:
 /// a share s of them turns the gradient by about the root of s, layer by layer. PyTorch 2.15 under `torch.autocast` in
-/// bf16 has 0.896 at the first layer and 0.990 at the last convolution of this network with these images, from a random
-/// start of its own (`reference/mixed_precision_gradients.py`).
-fn arithmetics() -> [(&'static str, Arithmetic, f64); 2] {
+/// bf16 has 0.87 to 0.89 at its worst tensor, near the image, and 0.99 at the last convolution of this network with these
+/// images, from random starts of its own (`reference/mixed_precision_gradients.py`).
+const LEAST_COSINE: f64 = 0.84;
+/// The same, for the linear layers, which are computed in f32.
+const LEAST_COSINE_OF_HEAD: f64 = 0.98;
+
+/// Kinds of mixed precision.
+fn arithmetics() -> [(&'static str, Arithmetic); 2] {
     let mixed = Arithmetic { precision: Precision::Bf16, exact: false };
-    // Without Winograd's algorithm every blocked convolution has bf16 products.
-    [("mixed", mixed, 0.92), ("mixed, all convolutions in bf16", Arithmetic { exact: true, ..mixed }, 0.88)]
+    // Without Winograd's algorithm every convolution has bf16 products.
+    [("mixed", mixed), ("mixed, all convolutions in bf16", Arithmetic { exact: true, ..mixed })]
 }
 
 /// Losses of ten steps, and the gradients of the first, in the order of the trained tensors.
@@ -99,7 +104,7 @@ fn logits_are_within_three_per_cent() {
     };
     let expected = logits(Arithmetic::default());
     let largest = expected.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
-    for (name, arithmetic, _) in arithmetics() {
+    for (name, arithmetic) in arithmetics() {
         let found = logits(arithmetic);
         let error = found.iter().zip(&expected).fold(0f32, |error, (f, e)| error.max((f - e).abs()));
         assert!(error <= 0.03 * largest, "{name} on {}: {error} of {largest}", engine.description());
@@ -114,7 +119,7 @@ fn gradients_point_the_same_way_and_losses_fall_alike() {
     let engine = CpuEngine::new(2).unwrap();
     let (expected_losses, expected_gradients) = train(&engine, &network, Arithmetic::default());
     assert!(expected_losses[9] < 0.9 * expected_losses[0], "training lowers the loss: {expected_losses:?}");
-    for (name, arithmetic, least) in arithmetics() {
+    for (name, arithmetic) in arithmetics() {
         let what = format!("{name} on {}", engine.description());
         let (losses, gradients) = train(&engine, &network, arithmetic);
         for (step, (found, expected)) in losses.iter().zip(&expected_losses).enumerate() {
@@ -124,6 +129,7 @@ fn gradients_point_the_same_way_and_losses_fall_alike() {
             let spec = &network.tensors()[tensor];
             assert_ne!(spec.kind, TensorKind::Counter);
             let cosine = cosine(found, expected);
+            let least = if spec.name.starts_with("fc") { LEAST_COSINE_OF_HEAD } else { LEAST_COSINE };
             assert!(cosine >= least, "{what}: gradient of {}: cosine {cosine}", spec.name);
         }
     }

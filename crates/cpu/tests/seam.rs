@@ -45,6 +45,11 @@ fn draws(rows: &[usize]) -> Draws<'_> {
     Draws { seed: 3, epoch: 1, rows }
 }
 
+/// Both formats of memory.
+fn precisions() -> [Arithmetic; 2] {
+    [Precision::F32, Precision::Bf16].map(|precision| Arithmetic { precision, exact: false })
+}
+
 fn engine(threads: usize) -> CpuEngine {
     CpuEngine::new(threads).unwrap()
 }
@@ -131,27 +136,26 @@ fn a_cut_inside_a_block_has_two_values_and_changes_no_bit() {
     let plan = FreezePlan::frozen(&network);
     let engine = engine(2);
     let cut = ["layer4.0", "layer4.1.relu"].map(|name| network.module_output(name).unwrap()).to_vec();
-    let mut prefix = CompileRequest::whole(&network, &plan, Mode::Evaluate, 3);
-    prefix.outputs = cut.clone();
-    let mut prefix = engine.compile(&prefix).unwrap();
-    let mut suffix = CompileRequest::whole(&network, &plan, Mode::Evaluate, 3);
-    suffix.entries = cut.clone();
-    let mut suffix = engine.compile(&suffix).unwrap();
-    let mut whole = engine.compile(&CompileRequest::whole(&network, &plan, Mode::Evaluate, 3)).unwrap();
-    let mut store = store(&network);
-    prefix.forward(&mut store, LIVE, &[&images(3)], 3, draws(&rows(3))).unwrap();
-    let values: Vec<Vec<f32>> = cut
-        .iter()
-        .map(|id| {
-            let mut value = Vec::new();
-            prefix.read(*id, &mut value).unwrap();
-            value
-        })
-        .collect();
-    suffix.forward(&mut store, LIVE, &[&values[0], &values[1]], 3, draws(&rows(3))).unwrap();
-    let mut logits = Vec::new();
-    suffix.read(network.output(), &mut logits).unwrap();
-    assert_eq!(logits, run(&mut *whole, &mut store, &network, &images(3), 3));
+    for arithmetic in precisions() {
+        let request = CompileRequest { arithmetic, ..CompileRequest::whole(&network, &plan, Mode::Evaluate, 3) };
+        let mut prefix = engine.compile(&CompileRequest { outputs: cut.clone(), ..request.clone() }).unwrap();
+        let mut suffix = engine.compile(&CompileRequest { entries: cut.clone(), ..request.clone() }).unwrap();
+        let mut whole = engine.compile(&request).unwrap();
+        let mut store = store(&network);
+        prefix.forward(&mut store, LIVE, &[&images(3)], 3, draws(&rows(3))).unwrap();
+        let values: Vec<Vec<f32>> = cut
+            .iter()
+            .map(|id| {
+                let mut value = Vec::new();
+                prefix.read(*id, &mut value).unwrap();
+                value
+            })
+            .collect();
+        suffix.forward(&mut store, LIVE, &[&values[0], &values[1]], 3, draws(&rows(3))).unwrap();
+        let mut logits = Vec::new();
+        suffix.read(network.output(), &mut logits).unwrap();
+        assert_eq!(logits, run(&mut *whole, &mut store, &network, &images(3), 3));
+    }
 }
 
 #[test]
@@ -159,8 +163,9 @@ fn an_image_has_the_same_bits_in_any_batch_with_any_number_of_threads() {
     for name in ["resnet18", "vgg11_bn"] {
         let network = network(name, 0.5);
         let plan = FreezePlan::resolve(&network, &["head"], FrozenBatchNorm::Stored).unwrap();
-        for mode in [Mode::Evaluate, Mode::Train] {
-            let request = CompileRequest::whole(&network, &plan, mode, 5);
+        let modes = precisions().into_iter().flat_map(|a| [(a, Mode::Evaluate), (a, Mode::Train)]);
+        for (arithmetic, mode) in modes {
+            let request = CompileRequest { arithmetic, ..CompileRequest::whole(&network, &plan, mode, 5) };
             let mut store = store(&network);
             let all = run(&mut *engine(1).compile(&request).unwrap(), &mut store, &network, &images(5), 5);
             for threads in [2, 3] {
@@ -172,7 +177,7 @@ fn an_image_has_the_same_bits_in_any_batch_with_any_number_of_threads() {
                 program.forward(&mut store, LIVE, &[&images[3 * per_image..]], 2, draws(&rows(5)[3..])).unwrap();
                 let mut logits = Vec::new();
                 program.read(network.output(), &mut logits).unwrap();
-                assert_eq!(logits, all[3 * 3..], "{name} {mode:?}");
+                assert_eq!(logits, all[3 * 3..], "{name} {arithmetic:?} {mode:?}");
             }
         }
     }
@@ -180,9 +185,10 @@ fn an_image_has_the_same_bits_in_any_batch_with_any_number_of_threads() {
 
 #[test]
 fn micro_batches_give_the_gradients_of_the_batch_to_the_bit() {
-    for (name, selectors) in [("vgg11", vec!["features.6", "head"]), ("resnet18", vec!["head"])] {
+    let cases = [("vgg11", vec!["features.6", "head"]), ("resnet18", vec!["head"])];
+    for ((name, selectors), arithmetic) in cases.iter().flat_map(|case| precisions().map(|a| (case, a))) {
         let network = network(name, 0.5);
-        let plan = FreezePlan::resolve(&network, &selectors, FrozenBatchNorm::Stored).unwrap();
+        let plan = FreezePlan::resolve(&network, selectors, FrozenBatchNorm::Stored).unwrap();
         let mut store = store(&network);
         let images = images(5);
         let per_image = images.len() / 5;
@@ -190,6 +196,7 @@ fn micro_batches_give_the_gradients_of_the_batch_to_the_bit() {
         let mut gradients_with = |micro: usize, threads: usize| {
             let mut request = CompileRequest::whole(&network, &plan, Mode::Train, micro);
             request.micro_batches = micro < 5;
+            request.arithmetic = arithmetic;
             let mut program = engine(threads).compile(&request).unwrap();
             let mut gradients = Gradients::new(&network, &plan);
             for start in (0..5).step_by(micro) {
@@ -207,7 +214,36 @@ fn micro_batches_give_the_gradients_of_the_batch_to_the_bit() {
         let whole = gradients_with(5, 2);
         assert!(whole.iter().any(|g| *g != 0.0) && whole.iter().all(|g| g.is_finite()));
         for micro in [1, 2, 3] {
-            assert!(gradients_with(micro, 1) == whole, "{name}: micro-batches of {micro}");
+            assert!(gradients_with(micro, 1) == whole, "{name}, {arithmetic:?}: micro-batches of {micro}");
+        }
+    }
+}
+
+/// What is fused goes through the same operations and roundings as what is not: who reads a value changes nothing.
+#[test]
+fn taps_change_no_bit_of_logits_and_gradients() {
+    let network = network("resnet18", 0.5);
+    let plan = FreezePlan::resolve(&network, &["layer2.0.conv1", "layer4.1.bn2"], FrozenBatchNorm::Stored).unwrap();
+    let inner = ["layer1.0.bn2", "layer2.0.conv1", "layer2.0.downsample.0", "layer3.1.bn1", "layer4.0.bn2", "avgpool"];
+    let inner = inner.map(|name| network.module_output(name).unwrap());
+    for arithmetic in precisions() {
+        let request = CompileRequest { arithmetic, ..CompileRequest::whole(&network, &plan, Mode::Train, 3) };
+        let result_with = |request: &CompileRequest<'_>| {
+            let mut program = engine(2).compile(request).unwrap();
+            let mut store = store(&network);
+            let mut result = run(&mut *program, &mut store, &network, &images(3), 3);
+            let mut gradients = Gradients::new(&network, &plan);
+            let slope: Vec<f32> = (0..9).map(|i| 0.1 * (i as f32 - 4.0)).collect();
+            program.backward(&store, LIVE, &slope, &mut gradients, false).unwrap();
+            result.extend(gradients.flat());
+            (result, program.stages().len())
+        };
+        let (expected, stages) = result_with(&request);
+        let taps = result_with(&CompileRequest { taps: inner.to_vec(), ..request.clone() });
+        let gradient_taps = result_with(&CompileRequest { gradient_taps: inner[1..].to_vec(), ..request.clone() });
+        for (found, more_stages) in [taps, gradient_taps] {
+            assert!(more_stages > stages, "the taps keep operations apart");
+            assert!(found == expected, "{arithmetic:?}");
         }
     }
 }

@@ -97,24 +97,29 @@ impl Compute {
         });
     }
 
-    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` floats, and calls
+    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` elements, and calls
     /// `body(index of its first chunk, part, scratch)` with each.
     ///
     /// # Panics
     /// Where `target` is not made of whole chunks, and as [`Compute::parallel`].
-    pub(crate) fn parallel_chunks(
+    pub(crate) fn parallel_chunks<E: Send>(
         &self,
-        target: &mut [f32],
+        target: &mut [E],
         chunk: usize,
-        body: impl Fn(usize, &mut [f32], &mut Scratch) + Sync,
+        body: impl Fn(usize, &mut [E], &mut Scratch) + Sync,
     ) {
-        assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} floats in chunks of {chunk}", target.len());
+        assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} elements in chunks of {chunk}", target.len());
         let (chunks, target) = (target.len() / chunk, DisjointMut::new(target));
         self.parallel(chunks, |range, scratch| {
             // SAFETY: the ranges of different threads are disjoint, and each is asked for once.
             let part = unsafe { target.part(range.start * chunk..range.end * chunk) };
             body(range.start, part, scratch);
         });
+    }
+
+    /// Bytes of scratch memory that it holds at present.
+    pub fn scratch_bytes_held(&self) -> usize {
+        self.scratch.iter().map(|scratch| with_scratch(scratch, |scratch| scratch.buffer.bytes())).sum()
     }
 
     /// Calls `body` with scratch memory that no thread owns: what one parallel phase writes there, the next can read.
@@ -136,7 +141,7 @@ pub(crate) enum Shared {
 }
 
 impl Shared {
-    const COUNT: usize = 3;
+    pub(crate) const COUNT: usize = 3;
 }
 
 fn with_scratch<R>(scratch: &Mutex<Scratch>, body: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -173,11 +178,19 @@ impl GrowingBuffer {
     /// The first `len` floats, with whatever an earlier use left there.
     pub(crate) fn prefix(&mut self, len: usize) -> &mut [f32] {
         if self.0.len() < len {
-            // Whole huge pages: scratch memory is where a thread works, with many streams side by side.
-            let whole = if len > SMALL_LEN { len.next_multiple_of(HUGE_PAGE_LEN) } else { len };
-            self.0 = AlignedBuffer::new(whole);
+            self.0 = AlignedBuffer::new(GrowingBuffer::grown_len(len));
         }
         &mut self.0[..len]
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&self.0[..])
+    }
+
+    /// How many floats a buffer gets that is to have `len`: whole huge pages, since scratch memory is where a thread
+    /// works, with many streams side by side.
+    pub(crate) fn grown_len(len: usize) -> usize {
+        if len > SMALL_LEN { len.next_multiple_of(HUGE_PAGE_LEN) } else { len }
     }
 }
 

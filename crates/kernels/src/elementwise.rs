@@ -2,14 +2,14 @@
 
 use crate::layout::{check_len, lanes, lanes_mut, load, store};
 use crate::vector::{Vector, dispatch};
-use crate::{Compute, LANES};
+use crate::{Compute, Element, LANES};
 
 impl Compute {
     /// `x = max(x, 0)`; NaN stays NaN.
     ///
     /// # Panics
     /// Where `x` is not made of whole blocks of 16.
-    pub fn relu(&self, x: &mut [f32]) {
+    pub fn relu<E: Element>(&self, x: &mut [E]) {
         self.parallel_chunks(x, LANES, |_, x, _| relu(self.isa(), x));
     }
 
@@ -18,7 +18,7 @@ impl Compute {
     ///
     /// # Panics
     /// Where the lengths differ or are not whole blocks of 16.
-    pub fn relu_backward(&self, y: &[f32], dy: &mut [f32]) {
+    pub fn relu_backward<E: Element>(&self, y: &[E], dy: &mut [E]) {
         check_len("y", y.len(), dy.len());
         self.parallel_chunks(dy, LANES, |first, dy, _| {
             relu_backward(self.isa(), &y[first * LANES..][..dy.len()], dy);
@@ -29,7 +29,7 @@ impl Compute {
     ///
     /// # Panics
     /// Where the lengths differ or are not whole blocks of 16.
-    pub fn add(&self, a: &[f32], b: &[f32], relu: bool, y: &mut [f32]) {
+    pub fn add<E: Element>(&self, a: &[E], b: &[E], relu: bool, y: &mut [E]) {
         check_len("a", a.len(), y.len());
         check_len("b", b.len(), y.len());
         self.parallel_chunks(y, LANES, |first, y, _| {
@@ -42,7 +42,7 @@ impl Compute {
     ///
     /// # Panics
     /// Where the lengths differ or are not whole blocks of 16.
-    pub fn accumulate(&self, src: &[f32], dst: &mut [f32]) {
+    pub fn accumulate<E: Element>(&self, src: &[E], dst: &mut [E]) {
         check_len("src", src.len(), dst.len());
         self.parallel_chunks(dst, LANES, |first, dst, _| {
             accumulate(self.isa(), &src[first * LANES..][..dst.len()], dst);
@@ -53,7 +53,7 @@ impl Compute {
     ///
     /// # Panics
     /// Where the lengths differ or are not whole blocks of 16.
-    pub fn multiply(&self, mask: &[f32], x: &mut [f32]) {
+    pub fn multiply<E: Element>(&self, mask: &[f32], x: &mut [E]) {
         check_len("mask", mask.len(), x.len());
         self.parallel_chunks(x, LANES, |first, x, _| multiply(self.isa(), &mask[first * LANES..][..x.len()], x));
     }
@@ -71,7 +71,7 @@ pub(crate) unsafe fn relu_floor<V: Vector>(relu: bool) -> V {
 }
 
 #[inline(always)]
-unsafe fn relu_kernel<V: Vector>(x: &mut [f32]) {
+unsafe fn relu_kernel<V: Vector, E: Element>(x: &mut [E]) {
     // SAFETY: the wrapper checked the instruction set.
     let floor: V = unsafe { relu_floor(true) };
     for x in lanes_mut(x) {
@@ -82,7 +82,7 @@ unsafe fn relu_kernel<V: Vector>(x: &mut [f32]) {
 }
 
 #[inline(always)]
-unsafe fn relu_backward_kernel<V: Vector>(y: &[f32], dy: &mut [f32]) {
+unsafe fn relu_backward_kernel<V: Vector, E: Element>(y: &[E], dy: &mut [E]) {
     // SAFETY: the wrapper checked the instruction set.
     let zero = unsafe { V::zero() };
     for (y, dy) in lanes(y).iter().zip(lanes_mut(dy)) {
@@ -93,7 +93,7 @@ unsafe fn relu_backward_kernel<V: Vector>(y: &[f32], dy: &mut [f32]) {
 }
 
 #[inline(always)]
-unsafe fn add_kernel<V: Vector>(a: &[f32], b: &[f32], relu: bool, y: &mut [f32]) {
+unsafe fn add_kernel<V: Vector, E: Element>(a: &[E], b: &[E], relu: bool, y: &mut [E]) {
     // SAFETY: the wrapper checked the instruction set.
     let floor: V = unsafe { relu_floor(relu) };
     for ((a, b), y) in lanes(a).iter().zip(lanes(b)).zip(lanes_mut(y)) {
@@ -104,7 +104,7 @@ unsafe fn add_kernel<V: Vector>(a: &[f32], b: &[f32], relu: bool, y: &mut [f32])
 }
 
 #[inline(always)]
-unsafe fn accumulate_kernel<V: Vector>(src: &[f32], dst: &mut [f32]) {
+unsafe fn accumulate_kernel<V: Vector, E: Element>(src: &[E], dst: &mut [E]) {
     for (src, dst) in lanes(src).iter().zip(lanes_mut(dst)) {
         // SAFETY: the wrapper checked the instruction set.
         let (value, sum): (V, V) = unsafe { (load(src), load(dst)) };
@@ -113,7 +113,7 @@ unsafe fn accumulate_kernel<V: Vector>(src: &[f32], dst: &mut [f32]) {
 }
 
 #[inline(always)]
-unsafe fn multiply_kernel<V: Vector>(mask: &[f32], x: &mut [f32]) {
+unsafe fn multiply_kernel<V: Vector, E: Element>(mask: &[f32], x: &mut [E]) {
     for (mask, x) in lanes(mask).iter().zip(lanes_mut(x)) {
         // SAFETY: the wrapper checked the instruction set.
         let (factor, value): (V, V) = unsafe { (load(mask), load(x)) };
@@ -121,8 +121,8 @@ unsafe fn multiply_kernel<V: Vector>(mask: &[f32], x: &mut [f32]) {
     }
 }
 
-dispatch! { fn relu(x: &mut [f32]) = relu_kernel }
-dispatch! { fn relu_backward(y: &[f32], dy: &mut [f32]) = relu_backward_kernel }
-dispatch! { fn add(a: &[f32], b: &[f32], relu: bool, y: &mut [f32]) = add_kernel }
-dispatch! { fn accumulate(src: &[f32], dst: &mut [f32]) = accumulate_kernel }
-dispatch! { fn multiply(mask: &[f32], x: &mut [f32]) = multiply_kernel }
+dispatch! { fn relu<E>(x: &mut [E]) = relu_kernel }
+dispatch! { fn relu_backward<E>(y: &[E], dy: &mut [E]) = relu_backward_kernel }
+dispatch! { fn add<E>(a: &[E], b: &[E], relu: bool, y: &mut [E]) = add_kernel }
+dispatch! { fn accumulate<E>(src: &[E], dst: &mut [E]) = accumulate_kernel }
+dispatch! { fn multiply<E>(mask: &[f32], x: &mut [E]) = multiply_kernel }

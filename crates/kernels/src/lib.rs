@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! An activation of shape `[N, C, H, W]` lies *blocked*: `[N, ceil(C / 16), H, W, 16]`, f32. The lanes beyond the
+//! An activation of shape `[N, C, H, W]` lies *blocked*: `[N, ceil(C / 16), H, W, 16]`, of f32 or of [`Bf16`]. The lanes beyond the
 //! channel count are zero in every buffer, and every kernel keeps them so (as long as all values are finite: a
 //! convolution multiplies everything by its zero weights, which makes NaN of infinity). A vector with a value per
 //! channel has [`padded`]`(C)` values, zeros last. A matrix of N rows with F features is the blocked layout with `H = W
@@ -23,12 +23,14 @@ mod buffer;
 mod ceiling;
 mod compute;
 mod convolution;
+mod element;
 mod elementwise;
 mod isa;
 mod layout;
 mod linear;
 mod normalise;
 mod pool;
+mod scratch;
 mod threads;
 mod vector;
 mod winograd;
@@ -37,9 +39,11 @@ pub use arena::{Arena, Region};
 pub use buffer::AlignedBuffer;
 pub use compute::{Compute, ComputeError};
 pub use convolution::{ConvFinish, ConvShape, InputLayout};
+pub use element::{Bf16, Element};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use linear::LinearShape;
 pub use pool::{AveragePoolShape, PoolShape};
+pub use scratch::ScratchNeed;
 pub use winograd::{WinogradSums, WinogradWeights};
 
 /// The number of channels that lie side by side in the blocked layout.

@@ -60,7 +60,7 @@ impl Compute {
     /// # Panics
     /// Where `weights` has not [`LinearShape::weights_len`] or `packed` not [`LinearShape::packed_len`] floats.
     pub fn linear_pack(&self, shape: &LinearShape, weights: &[f32], packed: &mut [f32]) {
-        self.pack_weights(&shape.convolution(1), weights, packed);
+        self.pack_weights::<f32>(&shape.convolution(1), weights, packed);
     }
 
     /// Packs weights `[out_features, in_features]` for [`Compute::linear_data_gradient`].
@@ -68,7 +68,7 @@ impl Compute {
     /// # Panics
     /// As [`Compute::linear_pack`].
     pub fn linear_pack_transposed(&self, shape: &LinearShape, weights: &[f32], packed: &mut [f32]) {
-        self.pack_weights_transposed(&shape.convolution(1), weights, packed);
+        self.pack_weights_transposed::<f32>(&shape.convolution(1), weights, packed);
     }
 
     /// Brings the gradient that [`Compute::linear_weight_gradient`] made into the layout `[out_features, in_features]`.

@@ -13,11 +13,11 @@ use crate::compute::Shared;
 use crate::elementwise::relu_floor;
 use crate::layout::{Lanes, block_of, blocked_len, check_len, lanes, lanes_mut, load, store};
 use crate::vector::{Vector, dispatch};
-use crate::{Compute, LANES, blocks, padded};
+use crate::{Compute, Element, LANES, blocks, padded};
 
 /// Floats that hold the two `f64` sums of one image and block: `f64` because these sums are put together by
 /// subtraction.
-const MOMENTS: usize = 4 * LANES;
+pub(crate) const MOMENTS: usize = 4 * LANES;
 
 /// Floats that hold the two gradients of one image and block.
 const GRADIENTS: usize = 2 * LANES;
@@ -30,12 +30,12 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape, or there is no value to average.
-    pub fn batch_norm_statistics(
+    pub fn batch_norm_statistics<E: Element>(
         &self,
         channels: usize,
         batch: usize,
         positions: usize,
-        x: &[f32],
+        x: &[E],
         mean: &mut [f32],
         variance: &mut [f32],
     ) {
@@ -79,18 +79,18 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape.
-    pub fn batch_norm_apply(
+    pub fn batch_norm_apply<E: Element>(
         &self,
         channels: usize,
         batch: usize,
         positions: usize,
-        x: &[f32],
+        x: &[E],
         mean: &[f32],
         scale: &[f32],
         shift: &[f32],
-        residual: Option<&[f32]>,
+        residual: Option<&[E]>,
         relu: bool,
-        y: &mut [f32],
+        y: &mut [E],
     ) {
         check_len("x", x.len(), blocked_len(channels, batch, positions));
         check_len("mean", mean.len(), padded(channels));
@@ -116,13 +116,13 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape.
-    pub fn batch_norm_reduce(
+    pub fn batch_norm_reduce<E: Element>(
         &self,
         channels: usize,
         batch: usize,
         positions: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: &[E],
+        dy: &[E],
         mean: &[f32],
         inverse_deviation: &[f32],
         d_scale: &mut [f32],
@@ -167,18 +167,18 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape.
-    pub fn batch_norm_data_gradient_training(
+    pub fn batch_norm_data_gradient_training<E: Element>(
         &self,
         channels: usize,
         batch: usize,
         positions: usize,
-        x: &[f32],
+        x: &[E],
         mean: &[f32],
         inverse_deviation: &[f32],
         gamma: &[f32],
         d_gamma: &[f32],
         d_beta: &[f32],
-        dy: &mut [f32],
+        dy: &mut [E],
     ) {
         check_len("x", x.len(), blocked_len(channels, batch, positions));
         check_len("mean", mean.len(), padded(channels));
@@ -199,7 +199,14 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape.
-    pub fn scale_channels(&self, channels: usize, batch: usize, positions: usize, scale: &[f32], dy: &mut [f32]) {
+    pub fn scale_channels<E: Element>(
+        &self,
+        channels: usize,
+        batch: usize,
+        positions: usize,
+        scale: &[f32],
+        dy: &mut [E],
+    ) {
         check_len("scale", scale.len(), padded(channels));
         check_len("dy", dy.len(), blocked_len(channels, batch, positions));
         self.parallel_blocks(channels, positions, dy, |block, _, dy| {
@@ -208,12 +215,12 @@ impl Compute {
     }
 
     /// Calls `body(block of channels, where it starts, the block's part of target)` for each image and block.
-    fn parallel_blocks(
+    fn parallel_blocks<E: Element>(
         &self,
         channels: usize,
         positions: usize,
-        target: &mut [f32],
-        body: impl Fn(usize, usize, &mut [f32]) + Sync,
+        target: &mut [E],
+        body: impl Fn(usize, usize, &mut [E]) + Sync,
     ) {
         let block_len = positions * LANES;
         self.parallel_chunks(target, block_len.max(1), |first, part, _| {
@@ -235,11 +242,11 @@ fn doubles(floats: &mut [f32]) -> &mut [f64] {
 /// Writes the sums of `x` and of `x * x`, 16 lanes each. The vector only brings the instruction set it is compiled for:
 /// the compiler makes vectors of doubles out of the loop.
 #[inline(always)]
-unsafe fn moments_kernel<V: Vector>(x: &[f32], partial: &mut [f64]) {
+unsafe fn moments_kernel<V: Vector, E: Element>(x: &[E], partial: &mut [f64]) {
     let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
     for x in lanes(x) {
         for lane in 0..LANES {
-            let value = f64::from(x[lane]);
+            let value = f64::from(x[lane].to_f32());
             sums[lane] += value;
             squares[lane] += value * value;
         }
@@ -249,14 +256,14 @@ unsafe fn moments_kernel<V: Vector>(x: &[f32], partial: &mut [f64]) {
 }
 
 #[inline(always)]
-unsafe fn apply_kernel<V: Vector>(
-    x: &[f32],
+unsafe fn apply_kernel<V: Vector, E: Element>(
+    x: &[E],
     mean: &Lanes,
     scale: &Lanes,
     shift: &Lanes,
-    residual: Option<&[f32]>,
+    residual: Option<&[E]>,
     relu: bool,
-    y: &mut [f32],
+    y: &mut [E],
 ) {
     // SAFETY: the wrapper checked the instruction set.
     let (mean, scale, shift, floor): (V, V, V, V) = unsafe { (load(mean), load(scale), load(shift), relu_floor(relu)) };
@@ -272,7 +279,8 @@ unsafe fn apply_kernel<V: Vector>(
             for ((x, residual), y) in lanes(x).iter().zip(lanes(residual)).zip(lanes_mut(y)) {
                 // SAFETY: as above.
                 let (x, residual): (V, V) = unsafe { (load(x), load(residual)) };
-                store(floor.max(x.sub(mean).mul_add(scale, shift).add(residual)), y);
+                let normalised = x.sub(mean).mul_add(scale, shift).rounded::<E>();
+                store(floor.max(normalised.add(residual)), y);
             }
         }
     }
@@ -280,9 +288,9 @@ unsafe fn apply_kernel<V: Vector>(
 
 /// Writes the gradients of gamma and beta of one block of one image, 16 lanes each; compiled as [`moments_kernel`] is.
 #[inline(always)]
-unsafe fn reduce_kernel<V: Vector>(
-    x: &[f32],
-    dy: &[f32],
+unsafe fn reduce_kernel<V: Vector, E: Element>(
+    x: &[E],
+    dy: &[E],
     mean: &Lanes,
     inverse_deviation: &Lanes,
     partial: &mut [f32],
@@ -290,8 +298,8 @@ unsafe fn reduce_kernel<V: Vector>(
     let (mut products, mut sums) = ([0.0; LANES], [0.0; LANES]);
     for (x, dy) in lanes(x).iter().zip(lanes(dy)) {
         for lane in 0..LANES {
-            let gradient = f64::from(dy[lane]);
-            products[lane] += gradient * f64::from(x[lane] - mean[lane]);
+            let gradient = f64::from(dy[lane].to_f32());
+            products[lane] += gradient * f64::from(x[lane].to_f32() - mean[lane]);
             sums[lane] += gradient;
         }
     }
@@ -302,7 +310,7 @@ unsafe fn reduce_kernel<V: Vector>(
 }
 
 #[inline(always)]
-unsafe fn data_gradient_kernel<V: Vector>(x: &[f32], vectors: [&Lanes; 5], count: f32, dy: &mut [f32]) {
+unsafe fn data_gradient_kernel<V: Vector, E: Element>(x: &[E], vectors: [&Lanes; 5], count: f32, dy: &mut [E]) {
     // SAFETY: the wrapper checked the instruction set.
     let ([mean, inverse_deviation, gamma, d_gamma, d_beta], count, zero): ([V; 5], V, V) =
         unsafe { (load_all(vectors), V::splat(count), V::zero()) };
@@ -325,7 +333,7 @@ unsafe fn load_all<V: Vector>([a, b, c, d, e]: [&Lanes; 5]) -> [V; 5] {
 }
 
 #[inline(always)]
-unsafe fn scale_kernel<V: Vector>(scale: &Lanes, dy: &mut [f32]) {
+unsafe fn scale_kernel<V: Vector, E: Element>(scale: &Lanes, dy: &mut [E]) {
     // SAFETY: the wrapper checked the instruction set.
     let scale: V = unsafe { load(scale) };
     for dy in lanes_mut(dy) {
@@ -335,14 +343,14 @@ unsafe fn scale_kernel<V: Vector>(scale: &Lanes, dy: &mut [f32]) {
     }
 }
 
-dispatch! { fn moments(x: &[f32], partial: &mut [f64]) = moments_kernel }
+dispatch! { fn moments<E>(x: &[E], partial: &mut [f64]) = moments_kernel }
 dispatch! {
-    fn apply(
-        x: &[f32], mean: &Lanes, scale: &Lanes, shift: &Lanes, residual: Option<&[f32]>, relu: bool, y: &mut [f32],
+    fn apply<E>(
+        x: &[E], mean: &Lanes, scale: &Lanes, shift: &Lanes, residual: Option<&[E]>, relu: bool, y: &mut [E],
     ) = apply_kernel
 }
 dispatch! {
-    fn reduce(x: &[f32], dy: &[f32], mean: &Lanes, inverse_deviation: &Lanes, partial: &mut [f32]) = reduce_kernel
+    fn reduce<E>(x: &[E], dy: &[E], mean: &Lanes, inverse_deviation: &Lanes, partial: &mut [f32]) = reduce_kernel
 }
-dispatch! { fn data_gradient(x: &[f32], vectors: [&Lanes; 5], count: f32, dy: &mut [f32]) = data_gradient_kernel }
-dispatch! { fn scale_block(scale: &Lanes, dy: &mut [f32]) = scale_kernel }
+dispatch! { fn data_gradient<E>(x: &[E], vectors: [&Lanes; 5], count: f32, dy: &mut [E]) = data_gradient_kernel }
+dispatch! { fn scale_block<E>(scale: &Lanes, dy: &mut [E]) = scale_kernel }

@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use crate::layout::{Lanes, blocked_len, check_len, lanes, lanes_mut, load, store};
+use crate::compute::Scratch;
+use crate::layout::{Lanes, blocked_len, check_len, convert, lanes, lanes_mut, load, store};
 use crate::vector::{Vector, dispatch};
-use crate::{Compute, LANES};
+use crate::{Compute, Element, Isa, LANES};
 
 /// A max pool with a square window, as torchvision's networks have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,7 +114,7 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape, or the shape is impossible.
-    pub fn max_pool_forward(&self, shape: &PoolShape, batch: usize, x: &[f32], y: &mut [f32]) {
+    pub fn max_pool_forward<E: Element>(&self, shape: &PoolShape, batch: usize, x: &[E], y: &mut [E]) {
         let (in_len, out_len) = (shape.in_positions() * LANES, shape.out_positions() * LANES);
         check_len("x", x.len(), blocked_len(shape.channels, batch, shape.in_positions()));
         check_len("y", y.len(), blocked_len(shape.channels, batch, shape.out_positions()));
@@ -133,14 +134,14 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape, or the shape is impossible.
-    pub fn max_pool_backward(
+    pub fn max_pool_backward<E: Element>(
         &self,
         shape: &PoolShape,
         batch: usize,
-        x: &[f32],
-        y: &[f32],
-        dy: &[f32],
-        dx: &mut [f32],
+        x: &[E],
+        y: &[E],
+        dy: &[E],
+        dx: &mut [E],
         accumulate: bool,
         passes_relu: bool,
     ) {
@@ -149,13 +150,12 @@ impl Compute {
         check_len("y", y.len(), blocked_len(shape.channels, batch, shape.out_positions()));
         check_len("dy", dy.len(), y.len());
         check_len("dx", dx.len(), x.len());
-        self.parallel_chunks(dx, in_len.max(1), |first, part, _| {
+        self.parallel_chunks(dx, in_len.max(1), |first, part, scratch| {
             for (i, dx) in part.chunks_exact_mut(in_len).enumerate() {
-                if !accumulate {
-                    dx.fill(0.0);
-                }
                 let (x, out) = (&x[(first + i) * in_len..][..in_len], (first + i) * out_len..(first + i + 1) * out_len);
-                max_pool_backward(self.isa(), shape, x, &y[out.clone()], &dy[out], dx, passes_relu);
+                add_up(self.isa(), dx, accumulate, scratch, |sums| {
+                    max_pool_backward(self.isa(), shape, x, &y[out.clone()], &dy[out], sums, passes_relu);
+                });
             }
         });
     }
@@ -165,7 +165,7 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape, or a size is zero.
-    pub fn average_pool_forward(&self, shape: &AveragePoolShape, batch: usize, x: &[f32], y: &mut [f32]) {
+    pub fn average_pool_forward<E: Element>(&self, shape: &AveragePoolShape, batch: usize, x: &[E], y: &mut [E]) {
         shape.check();
         let (in_len, out_len) = (shape.in_positions() * LANES, shape.out_positions() * LANES);
         check_len("x", x.len(), blocked_len(shape.channels, batch, shape.in_positions()));
@@ -181,31 +181,48 @@ impl Compute {
     ///
     /// # Panics
     /// Where a slice has another length than its shape, or a size is zero.
-    pub fn average_pool_backward(
+    pub fn average_pool_backward<E: Element>(
         &self,
         shape: &AveragePoolShape,
         batch: usize,
-        dy: &[f32],
-        dx: &mut [f32],
+        dy: &[E],
+        dx: &mut [E],
         accumulate: bool,
     ) {
         shape.check();
         let (in_len, out_len) = (shape.in_positions() * LANES, shape.out_positions() * LANES);
         check_len("dy", dy.len(), blocked_len(shape.channels, batch, shape.out_positions()));
         check_len("dx", dx.len(), blocked_len(shape.channels, batch, shape.in_positions()));
-        self.parallel_chunks(dx, in_len, |first, part, _| {
+        self.parallel_chunks(dx, in_len, |first, part, scratch| {
             for (i, dx) in part.chunks_exact_mut(in_len).enumerate() {
-                if !accumulate {
-                    dx.fill(0.0);
-                }
-                average_pool_backward(self.isa(), shape, &dy[(first + i) * out_len..][..out_len], dx);
+                let dy = &dy[(first + i) * out_len..][..out_len];
+                add_up(self.isa(), dx, accumulate, scratch, |sums| average_pool_backward(self.isa(), shape, dy, sums));
             }
         });
     }
 }
 
+/// Lets `add` add gradients to f32 sums that start from 0, or where `accumulate` is set from `dx`, and brings them to
+/// `dx`, rounded once.
+fn add_up<E: Element>(isa: Isa, dx: &mut [E], accumulate: bool, scratch: &mut Scratch, add: impl FnOnce(&mut [f32])) {
+    if let Some(sums) = E::floats_mut(dx) {
+        if !accumulate {
+            sums.fill(0.0);
+        }
+        return add(sums);
+    }
+    let sums = scratch.floats(dx.len());
+    if accumulate {
+        convert(isa, dx, sums);
+    } else {
+        sums.fill(0.0);
+    }
+    add(sums);
+    convert(isa, sums, dx);
+}
+
 #[inline(always)]
-unsafe fn max_pool_kernel<V: Vector>(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
+unsafe fn max_pool_kernel<V: Vector, E: Element>(shape: &PoolShape, x: &[E], y: &mut [E]) {
     let (x, out_width) = (lanes(x), shape.out_width());
     for (i, y) in lanes_mut(y).chunks_exact_mut(out_width).enumerate() {
         let rows = shape.window(i, shape.in_height);
@@ -229,11 +246,11 @@ unsafe fn max_pool_kernel<V: Vector>(shape: &PoolShape, x: &[f32], y: &mut [f32]
 }
 
 #[inline(always)]
-unsafe fn max_pool_backward_kernel<V: Vector>(
+unsafe fn max_pool_backward_kernel<V: Vector, E: Element>(
     shape: &PoolShape,
-    x: &[f32],
-    y: &[f32],
-    dy: &[f32],
+    x: &[E],
+    y: &[E],
+    dy: &[E],
     dx: &mut [f32],
     passes_relu: bool,
 ) {
@@ -267,7 +284,7 @@ unsafe fn max_pool_backward_kernel<V: Vector>(
 }
 
 #[inline(always)]
-unsafe fn average_pool_kernel<V: Vector>(shape: &AveragePoolShape, x: &[f32], y: &mut [f32]) {
+unsafe fn average_pool_kernel<V: Vector, E: Element>(shape: &AveragePoolShape, x: &[E], y: &mut [E]) {
     let x = lanes(x);
     for (i, y) in lanes_mut(y).chunks_exact_mut(shape.out_width).enumerate() {
         for (j, y) in y.iter_mut().enumerate() {
@@ -290,7 +307,7 @@ unsafe fn average_pool_kernel<V: Vector>(shape: &AveragePoolShape, x: &[f32], y:
 }
 
 #[inline(always)]
-unsafe fn average_pool_backward_kernel<V: Vector>(shape: &AveragePoolShape, dy: &[f32], dx: &mut [f32]) {
+unsafe fn average_pool_backward_kernel<V: Vector, E: Element>(shape: &AveragePoolShape, dy: &[E], dx: &mut [f32]) {
     let dx: &mut [Lanes] = lanes_mut(dx);
     for (i, dy) in lanes(dy).chunks_exact(shape.out_width).enumerate() {
         for (j, dy) in dy.iter().enumerate() {
@@ -309,13 +326,13 @@ unsafe fn average_pool_backward_kernel<V: Vector>(shape: &AveragePoolShape, dy: 
     }
 }
 
-dispatch! { fn max_pool(shape: &PoolShape, x: &[f32], y: &mut [f32]) = max_pool_kernel }
+dispatch! { fn max_pool<E>(shape: &PoolShape, x: &[E], y: &mut [E]) = max_pool_kernel }
 dispatch! {
-    fn max_pool_backward(
-        shape: &PoolShape, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32], passes_relu: bool,
+    fn max_pool_backward<E>(
+        shape: &PoolShape, x: &[E], y: &[E], dy: &[E], dx: &mut [f32], passes_relu: bool,
     ) = max_pool_backward_kernel
 }
-dispatch! { fn average_pool(shape: &AveragePoolShape, x: &[f32], y: &mut [f32]) = average_pool_kernel }
+dispatch! { fn average_pool<E>(shape: &AveragePoolShape, x: &[E], y: &mut [E]) = average_pool_kernel }
 dispatch! {
-    fn average_pool_backward(shape: &AveragePoolShape, dy: &[f32], dx: &mut [f32]) = average_pool_backward_kernel
+    fn average_pool_backward<E>(shape: &AveragePoolShape, dy: &[E], dx: &mut [f32]) = average_pool_backward_kernel
 }

@@ -185,19 +185,19 @@ pub(crate) fn share(items: usize, index: usize, threads: usize) -> Range<usize> 
 
 /// A slice that several threads write, each in a part of its own.
 #[derive(Clone, Copy)]
-pub(crate) struct DisjointMut<'a> {
-    start: *mut f32,
+pub(crate) struct DisjointMut<'a, E = f32> {
+    start: *mut E,
     len: usize,
-    slice: PhantomData<&'a mut [f32]>,
+    slice: PhantomData<&'a mut [E]>,
 }
 
 // SAFETY: all access goes through `part`, whose callers vouch that parts in use at the same time are disjoint.
-unsafe impl Send for DisjointMut<'_> {}
+unsafe impl<E: Send> Send for DisjointMut<'_, E> {}
 // SAFETY: as above.
-unsafe impl Sync for DisjointMut<'_> {}
+unsafe impl<E: Send> Sync for DisjointMut<'_, E> {}
 
-impl<'a> DisjointMut<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, E> DisjointMut<'a, E> {
+    pub(crate) fn new(slice: &'a mut [E]) -> Self {
         DisjointMut { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
@@ -208,7 +208,7 @@ impl<'a> DisjointMut<'a> {
     ///
     /// # Panics
     /// Where the range leaves the slice.
-    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [E] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of a slice of {}", self.len);
         // SAFETY: in bounds (asserted) of a slice that is borrowed exclusively for 'a; the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -216,7 +216,7 @@ impl<'a> DisjointMut<'a> {
 
     /// The first element, for kernels that write through pointers: the caller keeps to the bounds and to a part that no
     /// other thread touches.
-    pub(crate) fn as_mut_ptr(&self) -> *mut f32 {
+    pub(crate) fn as_mut_ptr(&self) -> *mut E {
         self.start
     }
 }

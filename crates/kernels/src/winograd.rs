@@ -30,6 +30,10 @@ const EXTENT: usize = 6;
 const POINTS: usize = EXTENT * EXTENT;
 /// Positions of the kernel.
 const TAPS: usize = 9;
+/// Floats of the inputs behind a tile, where they are copied.
+const EDGE_LEN: usize = EXTENT * EXTENT * LANES;
+/// Floats of the weights of a pair of blocks.
+const TAPS_LEN: usize = TAPS * LANES * LANES;
 /// Floats between points beyond their own: 64 bytes, since points a multiple of 4 KiB apart would fall on the same lines
 /// of the first-level cache.
 const POINT_GAP: usize = 16;

@@ -63,13 +63,13 @@ fn only_the_first_call_allocates() {
             let (x, y) = (&mut x[..], &mut y[..BATCH * shape.output_len()]);
             let weights = &mut weights[..shape.weights_len()];
             let (input, forward) = (BATCH * shape.input_len(), shape.packed_len());
-            compute.pack_weights(shape, weights, &mut packed[..forward]);
+            compute.pack_weights::<f32>(shape, weights, &mut packed[..forward]);
             let finish = ConvFinish { bias: Some(&bias), relu: true, ..ConvFinish::default() };
             compute.conv_forward(shape, BATCH, &x[..input], &packed[..forward], &finish, y);
             compute.conv_weight_gradient(shape, BATCH, &x[..input], y, &mut packed[..forward], false);
             compute.unpack_weight_gradient(shape, &packed[..forward], weights);
             let (gradient, transposed) = (BATCH * shape.data_gradient_len(), shape.packed_transposed_len());
-            compute.pack_weights_transposed(shape, weights, &mut packed[..transposed]);
+            compute.pack_weights_transposed::<f32>(shape, weights, &mut packed[..transposed]);
             compute.conv_data_gradient(shape, BATCH, y, &packed[..transposed], None, &mut x[..gradient], false);
             if shape.suits_winograd() {
                 let packed = &mut packed[..shape.winograd_packed_len()];

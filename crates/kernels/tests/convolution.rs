@@ -133,7 +133,7 @@ impl Case {
 
     fn forward(&self, compute: &Compute, with_bias: bool, relu: bool) -> Vec<f32> {
         let mut packed = vec![f32::NAN; self.shape.packed_len()];
-        compute.pack_weights(&self.shape, &self.weights, &mut packed);
+        compute.pack_weights::<f32>(&self.shape, &self.weights, &mut packed);
         let bias = self.bias_padded();
         let mut y = vec![f32::NAN; self.batch * self.shape.output_len()];
         let bias = with_bias.then_some(&bias[..]);
@@ -144,7 +144,7 @@ impl Case {
 
     fn data_gradient(&self, compute: &Compute, dx: &mut [f32], accumulate: bool) {
         let mut packed = vec![f32::NAN; self.shape.packed_transposed_len()];
-        compute.pack_weights_transposed(&self.shape, &self.weights, &mut packed);
+        compute.pack_weights_transposed::<f32>(&self.shape, &self.weights, &mut packed);
         compute.conv_data_gradient(&self.shape, self.batch, &self.dy_blocked(), &packed, None, dx, accumulate);
     }
 
@@ -317,7 +317,7 @@ fn what_is_done_on_the_way_has_the_bits_of_the_separate_passes() {
         let (mean, scale, shift) = (vector(5), vector(6), vector(7));
         let residual = to_blocked(channels, batch, positions, &noise(batch * channels * positions, 8));
         let mut packed = vec![f32::NAN; shape.packed_len()];
-        compute.pack_weights(shape, &case.weights, &mut packed);
+        compute.pack_weights::<f32>(shape, &case.weights, &mut packed);
         let plain = case.forward(&compute, false, false);
         for (residual, relu) in [(None, false), (Some(&residual[..]), false), (Some(&residual), true)] {
             let mut expected = vec![f32::NAN; plain.len()];
@@ -343,7 +343,7 @@ fn what_is_done_on_the_way_has_the_bits_of_the_separate_passes() {
         let activation = to_blocked(shape.in_channels, batch, in_positions, &case.x);
         let activation: Vec<f32> = activation.iter().map(|value| value.max(0.0)).collect();
         let mut transposed = vec![f32::NAN; shape.packed_transposed_len()];
-        compute.pack_weights_transposed(shape, &case.weights, &mut transposed);
+        compute.pack_weights_transposed::<f32>(shape, &case.weights, &mut transposed);
         for accumulate in [false, true] {
             let mut expected = activation.clone();
             case.data_gradient(&compute, &mut expected, accumulate);
@@ -406,9 +406,9 @@ fn bits_of_an_image_do_not_depend_on_its_batch() {
             let case = Case::new(shape, BATCH);
             let (x, dy) = (case.x_in_layout(), case.dy_blocked());
             let mut packed = vec![0.0; shape.packed_len()];
-            compute.pack_weights(&shape, &case.weights, &mut packed);
+            compute.pack_weights::<f32>(&shape, &case.weights, &mut packed);
             let mut transposed = vec![0.0; shape.packed_transposed_len()];
-            compute.pack_weights_transposed(&shape, &case.weights, &mut transposed);
+            compute.pack_weights_transposed::<f32>(&shape, &case.weights, &mut transposed);
             let y = case.forward(&compute, false, true);
             let mut dx = vec![0.0; BATCH * shape.data_gradient_len()];
             case.data_gradient(&compute, &mut dx, false);
@@ -527,7 +527,7 @@ fn child_of_the_forcing_test() {
             let shape = square([2, 1], 1, 1, 0, [1, 1], InputLayout::Blocked);
             let (x, weights) = ([-1.0, 1.0 + f32::EPSILON], [1.0, 1.0 - f32::EPSILON]);
             let mut packed = vec![0.0; shape.packed_len()];
-            compute.pack_weights(&shape, &weights, &mut packed);
+            compute.pack_weights::<f32>(&shape, &weights, &mut packed);
             let mut y = vec![0.0; LANES];
             compute.conv_forward(&shape, 1, &to_blocked(2, 1, 1, &x), &packed, &ConvFinish::default(), &mut y);
             let fused = -f32::EPSILON * f32::EPSILON;

@@ -172,7 +172,7 @@ fn flattening_and_its_gradient() {
 }
 
 #[test]
-#[should_panic(expected = "`mask` has 16 floats, its shape has 32")]
+#[should_panic(expected = "`mask` has 16 elements, its shape has 32")]
 fn a_wrong_length_is_refused() {
     Compute::new(1).expect("one thread").multiply(&[0.0; 16], &mut [0.0; 32]);
 }

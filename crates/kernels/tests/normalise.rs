@@ -282,7 +282,7 @@ fn micro_batches_give_the_bits_of_the_whole_batch() {
 }
 
 #[test]
-#[should_panic(expected = "`variance` has 3 floats, its shape has 16")]
+#[should_panic(expected = "`variance` has 3 elements, its shape has 16")]
 fn an_unpadded_vector_is_refused() {
     let compute = Compute::new(1).expect("one thread");
     compute.batch_norm_statistics(3, 1, 1, &[0.0; 16], &mut [0.0; 16], &mut [0.0; 3]);

@@ -293,7 +293,7 @@ fn an_image_of_a_thousand_pixels_agrees_with_direct_convolution() {
         let weights = WinogradWeights::Packed(&packed);
         compute.winograd_forward(&shape, 1, &case.x.blocked, weights, &ConvFinish::default(), &mut found);
         let mut packed = unwritten(shape.packed_len());
-        compute.pack_weights(&shape, &case.weights.planar, &mut packed);
+        compute.pack_weights::<f32>(&shape, &case.weights.planar, &mut packed);
         let mut direct = AlignedBuffer::new(len);
         compute.conv_forward(&shape, 1, &case.x.blocked, &packed, &ConvFinish::default(), &mut direct);
         let what = format!("{shape:?} on {}", compute.isa().name());

@@ -17,14 +17,15 @@ pub enum Mode {
     Evaluate,
 }
 
-/// Number format of products.
+/// Number format of activations, and of their products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE 754 binary32.
     #[default]
     F32,
-    /// Mixed precision: products of bf16 (the upper half of binary32, rounded to nearest even) where that is faster
-    /// than the algorithms of binary32, with sums, statistics, loss, weights and optimizer in binary32.
+    /// Mixed precision: values and their gradients stored in bf16 (the upper half of binary32, rounded to nearest even),
+    /// each rounded once, and products of bf16 where those are faster than the algorithms of binary32. Sums, statistics,
+    /// weights and their gradients, linear layers, loss and optimizer are in binary32.
     Bf16,
 }
 
@@ -58,7 +59,8 @@ pub struct CompileRequest<'a> {
     pub largest_batch: usize,
     /// How products are computed.
     pub arithmetic: Arithmetic,
-    /// The most memory that the program may take for activations, gradients and packed weights, in bytes.
+    /// The most memory that the program may take for activations, gradients, packed weights and the kernels' scratch
+    /// memory, in bytes.
     pub memory_limit_bytes: Option<usize>,
     /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to
     /// give the same bits as one large batch.
@@ -260,7 +262,7 @@ pub trait Program {
     /// Where the value is no gradient tap.
     fn read_gradient(&self, value: ValueId, into: &mut Vec<f32>) -> Result<(), EngineError>;
 
-    /// Memory of activations, gradients and packed weights, in bytes.
+    /// Memory of activations, gradients, packed weights and the kernels' scratch memory, in bytes.
     fn memory_bytes(&self) -> usize;
 
     /// The stages, in the order of forward, with the times of the last passes.

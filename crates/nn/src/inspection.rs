@@ -34,6 +34,9 @@ pub struct MemoryPlan {
     pub arena_bytes: usize,
     /// Bytes of packed weights, their transposed copies and their gradients, which share nothing.
     pub packed_bytes: usize,
+    /// Bytes of scratch memory of the kernels: transformed weights and inputs, sums. All programs of an engine share it,
+    /// one after the other.
+    pub scratch_bytes: usize,
 }
 
 /// A part of the arena with one content for a while.
@@ -68,14 +71,15 @@ pub enum BufferContent {
 }
 
 impl MemoryPlan {
-    /// Bytes that the program takes, all allocated when it is compiled: arena and packed weights.
+    /// Bytes that the program takes: arena and packed weights, which are allocated when it is compiled, and scratch
+    /// memory, which grows in its first passes.
     pub fn peak_bytes(&self) -> usize {
-        self.arena_bytes + self.packed_bytes
+        self.arena_bytes + self.packed_bytes + self.scratch_bytes
     }
 
     /// Bytes that it would take if no two buffers shared a place.
     pub fn unshared_bytes(&self) -> usize {
-        self.buffers.iter().map(|buffer| buffer.bytes).sum::<usize>() + self.packed_bytes
+        self.buffers.iter().map(|buffer| buffer.bytes).sum::<usize>() + self.packed_bytes + self.scratch_bytes
     }
 
     /// Bytes of the buffers that hold something during a step: no arena can be smaller than the largest of these.

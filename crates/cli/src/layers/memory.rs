@@ -3,7 +3,7 @@
 use super::grouped;
 use crate::failure::{Failure, Outcome};
 use roentgen_cpu::CpuEngine;
-use roentgen_nn::{BufferContent, CompileRequest, Engine, FreezePlan, MemoryPlan, Mode, Network};
+use roentgen_nn::{Arithmetic, BufferContent, CompileRequest, Engine, FreezePlan, MemoryPlan, Mode, Network};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -16,13 +16,13 @@ const ROWS: usize = 10;
 /// Owners of a buffer that are listed.
 const OWNERS_SHOWN: usize = 3;
 
-/// Prints the plan of a training program for batches of `batch_size` images.
-pub fn print(network: &Network, plan: &FreezePlan, batch_size: usize) -> Outcome {
+/// Prints the plan of a training program for batches of `batch_size` images on all cores.
+pub fn print(network: &Network, plan: &FreezePlan, batch_size: usize, arithmetic: Arithmetic) -> Outcome {
     if !(1..=LARGEST_BATCH).contains(&batch_size) {
         return Err(Failure::call(format!("--batch-size is {batch_size}; expected from 1 to {LARGEST_BATCH}")));
     }
-    let request = CompileRequest::whole(network, plan, Mode::Train, batch_size);
-    let memory = CpuEngine::new(1)?.memory_plan(&request)?;
+    let request = CompileRequest { arithmetic, ..CompileRequest::whole(network, plan, Mode::Train, batch_size) };
+    let memory = CpuEngine::new(CpuEngine::available_threads())?.memory_plan(&request)?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -120,7 +120,8 @@ fn summary(plan: &MemoryPlan) -> String {
     for (name, bytes, note) in [
         ("arena", plan.arena_bytes, fullest),
         ("packed weights", plan.packed_bytes, "and their gradients".into()),
-        ("peak", plan.peak_bytes(), format!("{} bytes, allocated at once", grouped(plan.peak_bytes()))),
+        ("scratch memory", plan.scratch_bytes, "of the kernels on all cores".into()),
+        ("peak", plan.peak_bytes(), format!("{} bytes", grouped(plan.peak_bytes()))),
         ("without sharing", plan.unshared_bytes(), format!("sharing saves {saved:.0} %")),
     ] {
         text += &format!("\n{name:15}  {:>9} MiB   {note}", mebibytes(bytes));
@@ -160,6 +161,7 @@ mod tests {
             ],
             arena_bytes: 10 * MIB,
             packed_bytes: 5 * MIB,
+            scratch_bytes: 3 * MIB,
         }
     }
 
@@ -196,8 +198,9 @@ gradient  b, c, d and 1 more  6.0     4.0  backward b  backward a
             "
 arena                 10.0 MiB   most of it in use in `forward b`: 10.0 MiB
 packed weights         5.0 MiB   and their gradients
-peak                  15.0 MiB   15,728,640 bytes, allocated at once
-without sharing       21.0 MiB   sharing saves 29 %"
+scratch memory         3.0 MiB   of the kernels on all cores
+peak                  18.0 MiB   18,874,368 bytes
+without sharing       24.0 MiB   sharing saves 25 %"
         );
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn decide_relu_passes(steps: &mut [Step], request: &CompileRequest<'_
 #[cfg(test)]
 mod tests {
     use crate::plan::Plan;
-    use roentgen_kernels::Isa;
+    use roentgen_kernels::{Compute, Isa};
     use roentgen_nn::{CompileRequest, FreezePlan, FrozenBatchNorm, Head, Mode, Network, architecture};
 
     fn network(name: &str) -> Network {
@@ -116,7 +116,7 @@ mod tests {
         let freeze = FreezePlan::resolve(network, &[unfreeze], FrozenBatchNorm::Stored).unwrap();
         let mut request = CompileRequest::whole(network, &freeze, Mode::Train, 2);
         request.gradient_taps = tapped.iter().map(|name| network.module_output(name).unwrap()).collect();
-        let plan = Plan::new(&request, Isa::Scalar).unwrap();
+        let plan = Plan::new(&request, &Compute::with_isa(1, Isa::Scalar).unwrap()).unwrap();
         let name = |id| network.value(id).name.clone();
         let mut takers = Vec::new();
         for step in plan.steps.iter().filter(|step| step.stage.relu && step.backward) {

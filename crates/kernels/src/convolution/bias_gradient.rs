@@ -1,7 +1,7 @@
 //! The gradient of a bias: the sum of the output's gradient over images and positions.
 
 use crate::vector::{Vector, dispatch};
-use crate::{Compute, LANES, blocks, padded};
+use crate::{Compute, Element, LANES, blocks, padded};
 
 impl Compute {
     /// Sums `dy` (`batch` images, blocked, of `positions` positions each) over images and positions, channel by
@@ -10,12 +10,12 @@ impl Compute {
     ///
     /// # Panics
     /// Where a length does not fit.
-    pub fn bias_gradient(
+    pub fn bias_gradient<E: Element>(
         &self,
         channels: usize,
         batch: usize,
         positions: usize,
-        dy: &[f32],
+        dy: &[E],
         db: &mut [f32],
         accumulate: bool,
     ) {
@@ -41,14 +41,14 @@ impl Compute {
 
 dispatch! {
     /// Adds the sum over the positions of one block of one image to 16 running sums.
-    fn sum_positions(block: &[f32], sums: &mut [f32]) = sum_positions_kernel;
+    fn sum_positions<E>(block: &[E], sums: &mut [f32]) = sum_positions_kernel;
 }
 
 /// Four partial sums, by the position modulo four: a single one would wait for each addition, and be less exact.
 #[inline(always)]
-unsafe fn sum_positions_kernel<V: Vector>(block: &[f32], sums: &mut [f32]) {
+unsafe fn sum_positions_kernel<V: Vector, E: Element>(block: &[E], sums: &mut [f32]) {
     assert_eq!(sums.len(), LANES);
-    // SAFETY: the caller vouches for the instruction set; every chunk has 16 floats or a multiple of them.
+    // SAFETY: the caller vouches for the instruction set; every chunk has 16 numbers or a multiple of them.
     unsafe {
         let mut partial = [V::zero(); 4];
         let (fours, rest) = block.as_chunks::<{ 4 * LANES }>();

@@ -3,70 +3,32 @@
 use super::correlate::{Correlation, Finish, Start, TargetStrides};
 use super::window::{Panels, Window};
 use super::{ConvFinish, ConvShape};
-use crate::{Compute, blocks};
+use crate::{Compute, Element, ScratchNeed, blocks};
 
 impl Compute {
-    /// `y = finish(x * weights)`.
+    /// `y = finish(x * weights)`. Products are of f32 where `x` is, else of bf16; sums are f32.
     ///
-    /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] floats each
-    /// - `packed`: weights from [`Compute::pack_weights`]
-    /// - `y`: `batch` images, blocked, [`ConvShape::output_len`] floats each; overwritten
-    ///
-    /// # Panics
-    /// Where a length does not fit.
-    pub fn conv_forward(
-        &self,
-        shape: &ConvShape,
-        batch: usize,
-        x: &[f32],
-        packed: &[f32],
-        finish: &ConvFinish,
-        y: &mut [f32],
-    ) {
-        self.forward_from(Panels::Values, shape, batch, x, packed, finish, y);
-    }
-
-    /// The gradient for the input, from the gradient for the output.
-    ///
-    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
-    /// - `packed_transposed`: weights from [`Compute::pack_weights_transposed`]
-    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is
-    ///   the one for the ReLU's input
-    /// - `dx`: `batch` images, blocked whatever the input's layout, [`ConvShape::data_gradient_len`] floats each;
-    ///   overwritten, or added to where `accumulate` is set
+    /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] elements each
+    /// - `packed`: weights from [`Compute::pack_weights`] for this kind of element
+    /// - `y`: `batch` images, blocked, [`ConvShape::output_len`] elements each; overwritten
     ///
     /// # Panics
     /// Where a length does not fit.
-    pub fn conv_data_gradient(
+    pub fn conv_forward<E: Element>(
         &self,
         shape: &ConvShape,
         batch: usize,
-        dy: &[f32],
-        packed_transposed: &[f32],
-        activation: Option<&[f32]>,
-        dx: &mut [f32],
-        accumulate: bool,
-    ) {
-        let panels = Panels::Values;
-        self.data_gradient_from(panels, shape, batch, dy, packed_transposed, activation, dx, accumulate);
-    }
-
-    /// [`Compute::conv_forward`] from panels of the given kind, for which the weights are packed.
-    pub(super) fn forward_from(
-        &self,
-        panels: Panels,
-        shape: &ConvShape,
-        batch: usize,
-        x: &[f32],
+        x: &[E],
         packed: &[f32],
-        finish: &ConvFinish,
-        y: &mut [f32],
+        finish: &ConvFinish<E>,
+        y: &mut [E],
     ) {
         assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
         assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
         assert_eq!(y.len(), batch * shape.output_len(), "output of {batch} x {shape:?}");
         finish.check(shape, batch);
-        let (window, target_blocks) = (Window::forward(shape, panels), blocks(shape.out_channels));
+        let window = Window::forward(shape, Panels::of_forward::<E>(self.isa(), shape));
+        let target_blocks = blocks(shape.out_channels);
         let correlation = Correlation {
             window,
             images: batch,
@@ -81,16 +43,25 @@ impl Compute {
         self.correlate(&correlation, y);
     }
 
-    /// [`Compute::conv_data_gradient`] from panels of the given kind, for which the weights are packed.
-    pub(super) fn data_gradient_from(
+    /// The gradient for the input, from the gradient for the output. Products are of f32 where `dy` is, else of bf16.
+    ///
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] elements each
+    /// - `packed_transposed`: weights from [`Compute::pack_weights_transposed`] for this kind of element
+    /// - `activation`: where the input is the output of a ReLU, that output (laid out as `dx`): the gradient then is
+    ///   the one for the ReLU's input
+    /// - `dx`: `batch` images, blocked whatever the input's layout, [`ConvShape::data_gradient_len`] elements each;
+    ///   overwritten, or added to where `accumulate` is set
+    ///
+    /// # Panics
+    /// Where a length does not fit.
+    pub fn conv_data_gradient<E: Element>(
         &self,
-        panels: Panels,
         shape: &ConvShape,
         batch: usize,
-        dy: &[f32],
+        dy: &[E],
         packed_transposed: &[f32],
-        activation: Option<&[f32]>,
-        dx: &mut [f32],
+        activation: Option<&[E]>,
+        dx: &mut [E],
         accumulate: bool,
     ) {
         assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
@@ -99,7 +70,8 @@ impl Compute {
         if let Some(activation) = activation {
             assert_eq!(activation.len(), dx.len(), "activation of {batch} x {shape:?}");
         }
-        let (window, target_blocks) = (Window::gradient(shape, panels), blocks(shape.in_channels));
+        let window = Window::gradient(shape, Panels::of_gradient::<E>(self.isa()));
+        let target_blocks = blocks(shape.in_channels);
         let correlation = Correlation {
             window,
             images: batch,
@@ -112,5 +84,15 @@ impl Compute {
             finish: Finish { activation, ..Finish::default() },
         };
         self.correlate(&correlation, dx);
+    }
+
+    pub(crate) fn conv_forward_scratch<E: Element>(&self, shape: &ConvShape, batch: usize) -> ScratchNeed {
+        let window = Window::forward(shape, Panels::of_forward::<E>(self.isa(), shape));
+        self.correlate_scratch::<E>(&window, batch, shape.in_blocks())
+    }
+
+    pub(crate) fn conv_data_gradient_scratch<E: Element>(&self, shape: &ConvShape, batch: usize) -> ScratchNeed {
+        let window = Window::gradient(shape, Panels::of_gradient::<E>(self.isa()));
+        self.correlate_scratch::<E>(&window, batch, blocks(shape.out_channels))
     }
 }

@@ -7,6 +7,7 @@
 //! makes an image's bits independent of its company.
 
 use super::window::Tap;
+use crate::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2Vector, Avx512Bf16, Avx512Vector};
 use crate::vector::{Product, ScalarVector, Single, Vector};
@@ -18,14 +19,15 @@ pub(super) enum Initial {
     Zero,
     /// A value for each output channel: 16 floats at the pointer for each block of the tile.
     Bias(*const f32),
-    /// What the target holds.
-    Target,
+    /// What lies where the sums go.
+    Sums,
 }
 
-/// A row of a tile: where its first column is, from [`Tile::source`] and from [`Tile::target`].
-#[derive(Clone, Copy, Debug)]
+/// A row of a tile: where its first column is, from [`Tile::source`], [`Tile::sums`] and [`Touch::target`].
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Row {
     pub(super) source: usize,
+    pub(super) sums: usize,
     pub(super) target: usize,
 }
 
@@ -42,36 +44,38 @@ pub(super) struct Tile<'a> {
     pub(super) weight_source_stride: usize,
     /// From one target block to the next in the weights.
     pub(super) weight_target_stride: usize,
-    pub(super) target: *mut f32,
-    pub(super) target_column_stride: usize,
-    pub(super) target_block_stride: usize,
+    /// Where the sums go, and rest between one call and the next: the target itself where it is of f32.
+    pub(super) sums: *mut f32,
+    pub(super) sums_column_stride: usize,
+    pub(super) sums_block_stride: usize,
     pub(super) initial: Initial,
-    pub(super) touch: Touch,
 }
 
-/// The last touch to a sum: `(sum - mean) * scale + shift + addend`, then a ReLU, or 0 where the activation is not
-/// above 0. Null pointers leave a part out.
+/// The last touch to a sum on its way to the target: `(sum - mean) * scale + shift + addend`, then a ReLU, or 0 where
+/// the activation is not above 0. Null pointers leave a part out.
 #[derive(Clone, Copy)]
-pub(super) struct Touch {
+pub(super) struct Touch<E> {
+    pub(super) target: *mut E,
+    pub(super) target_column_stride: usize,
+    pub(super) target_block_stride: usize,
     /// Means, scales and shifts: 16 floats each for each block of the tile.
     pub(super) normalise: [*const f32; 3],
     /// Laid out as the target, from the tile's first element on.
-    pub(super) addend: *const f32,
+    pub(super) addend: *const E,
+    /// Whether the sum is a value of the network before something is added: it then is rounded as every such value.
+    pub(super) rounds: bool,
     /// The activation whose ReLU a gradient passes; laid out as the target.
-    pub(super) activation: *const f32,
+    pub(super) activation: *const E,
     /// Whether negative sums are stored as 0.
     pub(super) relu: bool,
 }
 
-impl Touch {
-    /// Whether anything is done.
-    fn is_some(&self) -> bool {
-        !self.normalise[0].is_null() || !self.addend.is_null() || !self.activation.is_null() || self.relu
+impl<E: Element> Touch<E> {
+    /// Whether anything is done to sums that lie in the target, or are still to be brought there.
+    pub(super) fn is_needed(&self) -> bool {
+        let changes = !self.normalise[0].is_null() || !self.addend.is_null() || !self.activation.is_null() || self.relu;
+        changes || !E::IS_F32
     }
-
-    /// Nothing is done.
-    pub(super) const NONE: Touch =
-        Touch { normalise: [std::ptr::null(); 3], addend: std::ptr::null(), activation: std::ptr::null(), relu: false };
 
     /// # Safety
     /// The processor has the instruction set; what is not null can be read at `block` and at `offset`.
@@ -82,9 +86,13 @@ impl Touch {
             let [mean, scale, shift] = self.normalise;
             if !mean.is_null() {
                 let at = block * 16;
-                sum = sum.sub(V::load(mean.add(at))).mul_add(V::load(scale.add(at)), V::load(shift.add(at)));
+                sum = sum.rounded::<E>().sub(V::load(mean.add(at)));
+                sum = sum.mul_add(V::load(scale.add(at)), V::load(shift.add(at)));
             }
             if !self.addend.is_null() {
+                if self.rounds {
+                    sum = sum.rounded::<E>();
+                }
                 sum = sum.add(V::load(self.addend.add(offset)));
             }
             if self.relu {
@@ -110,8 +118,14 @@ pub(super) trait TileVector {
     ///
     /// # Safety
     /// The processor has the instruction set. All that the tile, `rows` and the taps point at, for that many columns,
-    /// rows and blocks, can be read, and the target also written, by this thread alone.
+    /// rows and blocks, can be read, and the sums also written, by this thread alone.
     unsafe fn tile(lanes: usize, columns: usize, blocks: usize, rows: &[Row], tile: &Tile);
+
+    /// Gives the sums of a tile their last touch.
+    ///
+    /// # Safety
+    /// As [`TileVector::tile`], for what the touch points at; it writes the target.
+    unsafe fn touch<E: Element>(columns: usize, blocks: usize, rows: &[Row], tile: &Tile, touch: &Touch<E>);
 }
 
 /// How many rows of `columns` columns one tile of a vector takes.
@@ -146,9 +160,9 @@ unsafe fn compute<
                     match tile.initial {
                         Initial::Zero => {}
                         Initial::Bias(bias) => sums[r][c][b] = V::load(bias.add(b * 16)),
-                        Initial::Target => {
-                            let offset = rows[r].target + c * tile.target_column_stride + b * tile.target_block_stride;
-                            sums[r][c][b] = V::load(tile.target.add(offset));
+                        Initial::Sums => {
+                            let offset = rows[r].sums + c * tile.sums_column_stride + b * tile.sums_block_stride;
+                            sums[r][c][b] = V::load(tile.sums.add(offset));
                         }
                     }
                 }
@@ -170,7 +184,7 @@ unsafe fn compute<
                     }
                     for r in 0..ROWS {
                         for c in 0..COLUMNS {
-                            let value = V::splat(*sources[r].add(c * LANE_COUNT + lane));
+                            let value = V::splat(sources[r].add(c * LANE_COUNT + lane).read_unaligned());
                             for b in 0..BLOCKS {
                                 sums[r][c][b] = P::multiply_add(value, weight[b], sums[r][c][b]);
                             }
@@ -182,8 +196,8 @@ unsafe fn compute<
         for r in 0..ROWS {
             for c in 0..COLUMNS {
                 for b in 0..BLOCKS {
-                    let offset = rows[r].target + c * tile.target_column_stride + b * tile.target_block_stride;
-                    sums[r][c][b].store(tile.target.add(offset));
+                    let offset = rows[r].sums + c * tile.sums_column_stride + b * tile.sums_block_stride;
+                    sums[r][c][b].store(tile.sums.add(offset));
                 }
             }
         }
@@ -193,15 +207,16 @@ unsafe fn compute<
 /// Gives the sums of a tile, which are still in the first-level cache, their last touch. Apart from [`compute`], whose
 /// registers it must not disturb.
 #[inline(always)]
-unsafe fn touch<V: Vector>(columns: usize, blocks: usize, rows: &[Row], tile: &Tile) {
+unsafe fn touch<V: Vector, E: Element>(columns: usize, blocks: usize, rows: &[Row], tile: &Tile, touch: &Touch<E>) {
     for row in rows {
         for column in 0..columns {
             for block in 0..blocks {
-                let offset = row.target + column * tile.target_column_stride + block * tile.target_block_stride;
-                // SAFETY: the caller vouches for everything that the tile points at, and for the instruction set.
+                let sum = row.sums + column * tile.sums_column_stride + block * tile.sums_block_stride;
+                let offset = row.target + column * touch.target_column_stride + block * touch.target_block_stride;
+                // SAFETY: the caller vouches for everything that tile and touch point at, and for the instruction set.
                 unsafe {
-                    let target = tile.target.add(offset);
-                    tile.touch.apply(V::load(target), block, offset).store(target);
+                    let sum = V::load(tile.sums.add(sum));
+                    touch.apply(sum, block, offset).store(touch.target.add(offset));
                 }
             }
         }
@@ -228,20 +243,23 @@ macro_rules! tiles {
                     // SAFETY: compiled for the vector's instruction set; the caller vouches for the rest.
                     unsafe { compute::<$vector, $product, LANE_COUNT, BLOCKS, ROWS, COLUMNS>(rows, tile) }
                 }
-                $(#[target_feature(enable = $feature)])?
-                unsafe fn compiled_touch(columns: usize, blocks: usize, rows: &[Row], tile: &Tile) {
-                    // SAFETY: as above.
-                    unsafe { touch::<$vector>(columns, blocks, rows, tile) }
-                }
                 match (lanes, blocks, rows.len(), columns) {
                     // SAFETY: the caller vouches for the instruction set and the memory.
                     $($(($lanes, $block, $rows, $column) => unsafe { compiled::<$lanes, $block, $rows, $column>(rows, tile) },)+)+
                     other => unreachable!("no tile of (lanes, blocks, rows, columns) {other:?}"),
                 }
-                if tile.touch.is_some() {
+            }
+
+            unsafe fn touch<E: Element>(columns: usize, blocks: usize, rows: &[Row], tile: &Tile, arguments: &Touch<E>) {
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn compiled<E: Element>(
+                    columns: usize, blocks: usize, rows: &[Row], tile: &Tile, arguments: &Touch<E>,
+                ) {
                     // SAFETY: as above.
-                    unsafe { compiled_touch(columns, blocks, rows, tile) }
+                    unsafe { touch::<$vector, E>(columns, blocks, rows, tile, arguments) }
                 }
+                // SAFETY: as above.
+                unsafe { compiled::<E>(columns, blocks, rows, tile, arguments) }
             }
         }
     };

@@ -10,13 +10,13 @@ use super::ConvShape;
 use super::correlate::TargetStrides;
 use super::gradient_tile::{GradientTile, GradientVector};
 use super::tile::Row;
-use super::window::{Panels, Tap, Window};
+use super::window::{Panels, Tap, Window, fill_pairs, fill_values};
 use crate::compute::Scratch;
 use crate::threads::DisjointMut;
-use crate::vector::with_vector;
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx512Bf16, pair_runs};
-use crate::{Compute, Isa, LANES, blocks};
+use crate::vector::Avx512Bf16;
+use crate::vector::with_vector;
+use crate::{Compute, Element, Isa, LANES, ScratchNeed, blocks};
 
 /// Positions that a tile of weights sees between its load and its store: enough to make these cheap, few enough for
 /// their inputs and gradients to rest in the first-level cache while all taps use them.
@@ -24,12 +24,12 @@ const POSITIONS_AT_ONCE: usize = 256;
 
 /// `target[out, in, tap] += sum over (image, position) of source[image, in, position + tap] * output_gradient[image,
 /// out, position]`.
-pub(crate) struct WeightGradient<'a> {
+pub(crate) struct WeightGradient<'a, E: Element> {
     pub(crate) window: Window,
     pub(crate) images: usize,
-    pub(crate) source: &'a [f32],
+    pub(crate) source: &'a [E],
     pub(crate) source_blocks: usize,
-    pub(crate) output_gradient: &'a [f32],
+    pub(crate) output_gradient: &'a [E],
     pub(crate) output_blocks: usize,
     /// Distances in the output's gradient; from column to column it is 16.
     pub(crate) strides: TargetStrides,
@@ -47,42 +47,30 @@ pub(super) struct Strip {
 }
 
 impl Compute {
-    /// The gradient for the weights, from the input and the gradient for the output.
+    /// The gradient for the weights, from the input and the gradient for the output. Products are of f32 where these
+    /// are, else of bf16; sums are f32.
     ///
-    /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] floats each
-    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
+    /// - `x`: `batch` images in the shape's input layout, [`ConvShape::input_len`] elements each
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] elements each
     /// - `packed_dw`: [`ConvShape::packed_gradient_len`] floats, for [`Compute::unpack_weight_gradient`]; overwritten,
     ///   or added to, image by image, where `accumulate` is set
     ///
     /// # Panics
     /// Where a length does not fit.
-    pub fn conv_weight_gradient(
+    pub fn conv_weight_gradient<E: Element>(
         &self,
         shape: &ConvShape,
         batch: usize,
-        x: &[f32],
-        dy: &[f32],
-        packed_dw: &mut [f32],
-        accumulate: bool,
-    ) {
-        self.weight_gradient_from(Panels::Values, shape, batch, x, dy, packed_dw, accumulate);
-    }
-
-    /// [`Compute::conv_weight_gradient`] from panels of the given kind.
-    pub(super) fn weight_gradient_from(
-        &self,
-        panels: Panels,
-        shape: &ConvShape,
-        batch: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: &[E],
+        dy: &[E],
         packed_dw: &mut [f32],
         accumulate: bool,
     ) {
         assert_eq!(x.len(), batch * shape.input_len(), "input of {batch} x {shape:?}");
         assert_eq!(dy.len(), batch * shape.output_len(), "output gradient of {batch} x {shape:?}");
         assert_eq!(packed_dw.len(), shape.packed_gradient_len(), "packed weight gradient of {shape:?}");
-        let (window, output_blocks) = (Window::forward(shape, panels), blocks(shape.out_channels));
+        let window = Window::forward(shape, Panels::of_weight_gradient::<E>(self.isa()));
+        let output_blocks = blocks(shape.out_channels);
         let gradient = WeightGradient {
             window,
             images: batch,
@@ -96,23 +84,29 @@ impl Compute {
         self.weight_gradient(&gradient, packed_dw);
     }
 
+    pub(crate) fn conv_weight_gradient_scratch<E: Element>(&self, shape: &ConvShape) -> ScratchNeed {
+        let window = Window::forward(shape, Panels::of_weight_gradient::<E>(self.isa()));
+        let bands = Bands::new::<E>(&window, blocks(shape.out_channels));
+        ScratchNeed::of_threads(bands.panels_len + bands.len)
+    }
+
     /// # Panics
     /// For panels of pairs, where the instruction set has no products of pairs.
-    pub(crate) fn weight_gradient(&self, gradient: &WeightGradient, target: &mut [f32]) {
+    pub(crate) fn weight_gradient<E: Element>(&self, gradient: &WeightGradient<E>, target: &mut [f32]) {
         if gradient.images == 0 && !gradient.accumulate {
             target.fill(0.0);
         }
         if gradient.window.panels == Panels::Values {
-            return with_vector!(self.isa(), V => self.weight_gradient_with::<V>(gradient, target));
+            return with_vector!(self.isa(), V => self.weight_gradient_with::<V, E>(gradient, target));
         }
         assert_eq!(self.isa(), Isa::Avx512Bf16, "products of bf16 pairs");
         #[cfg(target_arch = "x86_64")]
-        self.weight_gradient_with::<Avx512Bf16>(gradient, target);
+        self.weight_gradient_with::<Avx512Bf16, E>(gradient, target);
     }
 
-    fn weight_gradient_with<V: GradientVector>(&self, gradient: &WeightGradient, target: &mut [f32]) {
+    fn weight_gradient_with<V: GradientVector, E: Element>(&self, gradient: &WeightGradient<E>, target: &mut [f32]) {
         let groups = gradient.output_blocks.div_ceil(V::BLOCKS);
-        let order = if gradient.window.is_direct() {
+        let order = if gradient.window.is_direct::<E>() {
             TaskOrder::GroupsFirst { source_blocks: gradient.source_blocks }
         } else {
             TaskOrder::SourceBlocksFirst { groups }
@@ -120,7 +114,7 @@ impl Compute {
         let block_len = target.len() / (gradient.output_blocks * gradient.source_blocks);
         let target = DisjointMut::new(target);
         self.parallel(gradient.source_blocks * groups, |tasks, scratch| {
-            run::<V>(gradient, tasks, order, block_len, target, scratch);
+            run::<V, E>(gradient, tasks, order, block_len, target, scratch);
         });
     }
 }
@@ -145,8 +139,40 @@ impl TaskOrder {
     }
 }
 
-fn run<V: GradientVector>(
-    gradient: &WeightGradient,
+/// How images are cut into bands of grid rows, and what they take.
+struct Bands {
+    /// From one row that a tile goes through to the next: 2 where rows are paired.
+    row_step: usize,
+    rows: usize,
+    units_at_once: usize,
+    /// Floats of the panels.
+    panels_len: usize,
+    /// Floats of a band's gradients of one output block, as f32 or in pairs of rows.
+    block_len: usize,
+    /// Floats of all these; none where the gradients are f32, and stay where they are.
+    len: usize,
+}
+
+impl Bands {
+    fn new<E: Element>(window: &Window, output_blocks: usize) -> Bands {
+        let row_step = if window.panels == Panels::RowPairs { 2 } else { 1 };
+        let (height, width) = (window.grid_height(), window.grid_width());
+        let rows = (POSITIONS_AT_ONCE / width).clamp(1, height).next_multiple_of(row_step);
+        let units_at_once = (POSITIONS_AT_ONCE / (rows * width)).max(1);
+        let block_len = rows / row_step * width * LANES;
+        Bands {
+            row_step,
+            rows,
+            units_at_once,
+            panels_len: if window.is_direct::<E>() { 0 } else { units_at_once * window.panel_len(rows) },
+            block_len,
+            len: if E::IS_F32 { 0 } else { units_at_once * output_blocks * block_len },
+        }
+    }
+}
+
+fn run<V: GradientVector, E: Element>(
+    gradient: &WeightGradient<E>,
     tasks: Range<usize>,
     order: TaskOrder,
     block_len: usize,
@@ -156,21 +182,15 @@ fn run<V: GradientVector>(
     let WeightGradient { window, source_blocks, strides, .. } = gradient;
     let source_block_len = window.source_height * window.source_width * window.source_lanes;
     let height = window.grid_height();
-    // Where rows are paired, a tile goes through every second row.
-    let pairs = window.panels == Panels::RowPairs;
-    let row_step = if pairs { 2 } else { 1 };
-    let band_rows = (POSITIONS_AT_ONCE / window.grid_width()).clamp(1, height).next_multiple_of(row_step);
+    let Bands { row_step, rows: band_rows, units_at_once, panels_len, block_len: band_block_len, len: band_len } =
+        Bands::new::<E>(window, gradient.output_blocks);
+
     let bands = height.div_ceil(band_rows);
     let units = gradient.images * bands;
-    let units_at_once = (POSITIONS_AT_ONCE / (band_rows * window.grid_width())).max(1);
     let panel_len = window.panel_len(band_rows);
-    let direct = window.is_direct();
+    let direct = window.is_direct::<E>();
     let Scratch { buffer, work } = scratch;
-    let panels_len = if direct { 0 } else { units_at_once * panel_len };
-    // The gradients of a band in pairs of rows, block by block.
-    let paired_block_len = band_rows / row_step * window.grid_width() * LANES;
-    let paired_len = if pairs { units_at_once * gradient.output_blocks * paired_block_len } else { 0 };
-    let (panels, paired) = buffer.prefix(panels_len + paired_len).split_at_mut(panels_len);
+    let (panels, band) = buffer.prefix(panels_len + band_len).split_at_mut(panels_len);
     work.taps.clear();
     window.push_taps(0, 0, &mut work.taps);
     list_strips(window, &work.taps, V::LANES_AT_ONCE, &mut work.strips);
@@ -184,9 +204,9 @@ fn run<V: GradientVector>(
         work.rows.clear();
         for (index, unit) in units.clone().enumerate() {
             let (image, rows) = rows_of(unit);
-            let paired_unit = index * gradient.output_blocks * paired_block_len;
-            if pairs {
-                pair_gradients(gradient, image, rows.clone(), paired_block_len, &mut paired[paired_unit..]);
+            let band_unit = index * gradient.output_blocks * band_block_len;
+            if !E::IS_F32 {
+                lay_out_gradients(gradient, image, rows.clone(), band_block_len, &mut band[band_unit..]);
             }
             for row in rows.clone().step_by(row_step) {
                 work.rows.push(Row {
@@ -195,11 +215,12 @@ fn run<V: GradientVector>(
                     } else {
                         index * panel_len + (row - rows.start) * window.panel_row_stride()
                     },
-                    target: if pairs {
-                        paired_unit + (row - rows.start) / 2 * window.grid_width() * LANES
-                    } else {
+                    target: if E::IS_F32 {
                         image * strides.image + row * strides.row
+                    } else {
+                        band_unit + (row - rows.start) / row_step * window.grid_width() * LANES
                     },
+                    ..Row::default()
                 });
             }
         }
@@ -213,21 +234,25 @@ fn run<V: GradientVector>(
                     window.fill_panel(&block[..source_block_len], rows, panel);
                 }
             }
-            let source: &[f32] = if direct { &gradient.source[source_block * source_block_len..] } else { panels };
+            let source: *const f32 = if direct {
+                gradient.source[source_block * source_block_len..].as_ptr().cast()
+            } else {
+                panels.as_ptr()
+            };
             let block = group * V::BLOCKS;
             let blocks = V::BLOCKS.min(gradient.output_blocks - block);
             for strip in &work.strips {
-                let (output_gradient, block_stride): (&[f32], usize) = if pairs {
-                    (&paired[block * paired_block_len..], paired_block_len)
+                let (output_gradient, block_stride): (*const f32, usize) = if E::IS_F32 {
+                    (gradient.output_gradient[block * strides.block..].as_ptr().cast(), strides.block)
                 } else {
-                    (&gradient.output_gradient[block * strides.block..], strides.block)
+                    (band[block * band_block_len..].as_ptr(), band_block_len)
                 };
                 let weight = (block * source_blocks + source_block) * block_len + strip.weight;
                 let tile = GradientTile {
                     rows: &work.rows,
                     columns: window.grid_width(),
-                    source: source[strip.source..].as_ptr(),
-                    output_gradient: output_gradient.as_ptr(),
+                    source: source.wrapping_add(strip.source),
+                    output_gradient,
                     output_gradient_block_stride: block_stride,
                     target: target.as_mut_ptr().wrapping_add(weight),
                     target_lane_stride: strip.weight_stride,
@@ -244,21 +269,27 @@ fn run<V: GradientVector>(
     }
 }
 
-/// Pairs the rows of a band of the output's gradient, of all blocks of an image: `[blocks, pairs of rows, columns,
-/// 16]`. A row without a next one is paired with zeros.
-fn pair_gradients(gradient: &WeightGradient, image: usize, rows: Range<usize>, block_len: usize, into: &mut [f32]) {
+/// Lays out a band of the output's gradient, of all blocks of an image: as f32, `[blocks, rows, columns, 16]`, or in
+/// pairs of rows, of which the last may have zeros beside it.
+fn lay_out_gradients<E: Element>(
+    gradient: &WeightGradient<E>,
+    image: usize,
+    rows: Range<usize>,
+    block_len: usize,
+    into: &mut [f32],
+) {
     let row_len = gradient.window.grid_width() * LANES;
     for (block, into) in into.chunks_exact_mut(block_len).take(gradient.output_blocks).enumerate() {
         let map = &gradient.output_gradient[image * gradient.strides.image + block * gradient.strides.block..];
         let row = |row: usize| rows.contains(&row).then(|| &map[row * gradient.strides.row..][..row_len]);
-        for (first, words) in rows.clone().step_by(2).zip(into.chunks_exact_mut(row_len)) {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
-            unsafe {
-                pair_runs(row(first), row(first + 1), LANES, words)
-            };
-            #[cfg(not(target_arch = "x86_64"))]
-            unreachable!("no products of pairs: {:?}", (row(first).is_some(), words.len()));
+        if gradient.window.panels == Panels::RowPairs {
+            for (first, words) in rows.clone().step_by(2).zip(into.chunks_exact_mut(row_len)) {
+                fill_pairs(row(first), row(first + 1), LANES, LANES, words);
+            }
+        } else {
+            for (row, values) in rows.clone().filter_map(row).zip(into.chunks_exact_mut(row_len)) {
+                fill_values(row, LANES, LANES, values);
+            }
         }
     }
 }

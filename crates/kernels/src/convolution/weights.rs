@@ -3,16 +3,22 @@
 //! Packed: `[ceil(O / 16), ceil(C / 16), kernel, kernel, 16 c, 16 o]`, zeros beyond the channel counts. For a planar
 //! input it is `[ceil(O / 16), C, kernel, kernel, 16 o]`. Transposed, for the data gradient, input and output channels
 //! swap: `[ceil(C / 16), ceil(O / 16), kernel, kernel, 16 o, 16 c]`.
+//!
+//! For activations of bf16 they are rounded, and paired as the panels are that they meet: each chunk, the weights of a
+//! pair of blocks, then has its pairs at its front, and what is behind them stays unused.
 
 use super::ConvShape;
-use crate::{Compute, LANES, blocks};
+use super::window::Panels;
+use crate::element::pair;
+use crate::{Bf16, Compute, Element, LANES, blocks};
 
 impl Compute {
-    /// Packs weights `[out_channels, in_channels, kernel, kernel]` for [`Compute::conv_forward`].
+    /// Packs weights `[out_channels, in_channels, kernel, kernel]` for [`Compute::conv_forward`] of such elements on the
+    /// same instruction set.
     ///
     /// # Panics
     /// Where `oihw` has not [`ConvShape::weights_len`] or `packed` not [`ConvShape::packed_len`] floats.
-    pub fn pack_weights(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
+    pub fn pack_weights<E: Element>(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
         assert_eq!(oihw.len(), shape.weights_len(), "weights of {shape:?}");
         assert_eq!(packed.len(), shape.packed_len(), "packed weights of {shape:?}");
         let (taps, lanes, in_blocks) = (shape.taps(), shape.in_lanes(), shape.in_blocks());
@@ -29,15 +35,17 @@ impl Compute {
                         }
                     }
                 }
+                round_chunk::<E>(Panels::of_forward::<E>(self.isa(), shape), shape.kernel, chunk);
             }
         });
     }
 
-    /// Packs weights `[out_channels, in_channels, kernel, kernel]` for [`Compute::conv_data_gradient`].
+    /// Packs weights `[out_channels, in_channels, kernel, kernel]` for [`Compute::conv_data_gradient`] of such elements
+    /// on the same instruction set.
     ///
     /// # Panics
     /// Where `oihw` has not [`ConvShape::weights_len`] or `packed` not [`ConvShape::packed_transposed_len`] floats.
-    pub fn pack_weights_transposed(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
+    pub fn pack_weights_transposed<E: Element>(&self, shape: &ConvShape, oihw: &[f32], packed: &mut [f32]) {
         assert_eq!(oihw.len(), shape.weights_len(), "weights of {shape:?}");
         assert_eq!(packed.len(), shape.packed_transposed_len(), "transposed packed weights of {shape:?}");
         let (taps, out_blocks) = (shape.taps(), blocks(shape.out_channels));
@@ -62,6 +70,7 @@ impl Compute {
                         }
                     }
                 }
+                round_chunk::<E>(Panels::of_gradient::<E>(self.isa()), shape.kernel, chunk);
             }
         });
     }
@@ -86,5 +95,39 @@ impl Compute {
                 }
             }
         });
+    }
+}
+
+/// Rounds a chunk to elements of a kind, in pairs where the panels hold pairs.
+fn round_chunk<E: Element>(panels: Panels, kernel: usize, chunk: &mut [f32]) {
+    match panels {
+        Panels::Values if E::IS_F32 => {}
+        Panels::Values => chunk.iter_mut().for_each(|weight| *weight = E::from_f32(*weight).to_f32()),
+        Panels::ChannelPairs => pair_channels(chunk),
+        Panels::TapPairs => pair_taps(kernel, chunk),
+        Panels::RowPairs => unreachable!("rows are paired for weight gradients alone"),
+    }
+}
+
+/// Brings a chunk `[taps, 16 source channels, 16]` to `[taps, 8 pairs of source channels, 16]` at its front. What is
+/// written lies before everything that is still to be read.
+fn pair_channels(chunk: &mut [f32]) {
+    for index in 0..chunk.len() / (2 * LANES) {
+        for lane in 0..LANES {
+            let at = index * 2 * LANES + lane;
+            chunk[index * LANES + lane] = pair(Bf16::from_f32(chunk[at]), Bf16::from_f32(chunk[at + LANES]));
+        }
+    }
+}
+
+/// Brings a chunk `[rows, columns, 16]` of a planar input to `[rows, pairs of columns, 16]` at its front.
+fn pair_taps(kernel: usize, chunk: &mut [f32]) {
+    let pairs = kernel.div_ceil(2);
+    for (row, index) in (0..kernel).flat_map(|row| (0..pairs).map(move |index| (row, index))) {
+        for lane in 0..LANES {
+            let first = (row * kernel + 2 * index) * LANES + lane;
+            let second = if 2 * index + 1 < kernel { chunk[first + LANES] } else { 0.0 };
+            chunk[(row * pairs + index) * LANES + lane] = pair(Bf16::from_f32(chunk[first]), Bf16::from_f32(second));
+        }
     }
 }

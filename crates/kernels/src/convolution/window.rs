@@ -11,11 +11,9 @@
 
 use std::ops::Range;
 
-use super::ConvShape;
-use crate::LANES;
-use crate::vector::pair;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{pair_channels, pair_neighbours, pair_runs};
+use super::{ConvShape, InputLayout};
+use crate::element::{Slice, halves, pair};
+use crate::{Bf16, Element, Isa, LANES};
 
 /// One position of the kernel: where it is in a panel, counted from the grid point, and in the weights of a block.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +34,15 @@ enum Direction {
 /// What a panel holds for each position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Panels {
-    /// The channels of a block, or one channel of a planar source.
+    /// The channels of a block, or one channel of a planar source, in f32.
     Values,
-    /// 8 words: pairs of neighbouring channels of a block, rounded to bf16.
+    /// 8 words: pairs of neighbouring channels of a block, of bf16 as they lie in memory.
     ChannelPairs,
-    /// A word for each channel of a block, or one for a planar source: its values in this row and in the next row of
-    /// the grid, rounded to bf16.
+    /// A word for each channel of a block, or one for a planar source: its bf16 in this row and in the next row of the
+    /// grid.
     RowPairs,
-    /// One word of a planar source, for passes of stride 1 or 2: this value and its right neighbour, rounded to bf16,
-    /// which two neighbouring taps look at.
+    /// One word of a planar source, for passes of stride 1 or 2: this bf16 and its right neighbour, which two
+    /// neighbouring taps look at.
     TapPairs,
 }
 
@@ -82,6 +80,27 @@ pub(crate) struct Window {
 }
 
 impl Panels {
+    /// Those of a forward pass over elements of a kind.
+    pub(super) fn of_forward<E: Element>(isa: Isa, shape: &ConvShape) -> Panels {
+        match shape.input {
+            InputLayout::Blocked => Panels::of_gradient::<E>(isa),
+            InputLayout::Planar if multiplies_pairs::<E>(isa) && shape.kernel > 1 && shape.stride <= 2 => {
+                Panels::TapPairs
+            }
+            InputLayout::Planar => Panels::Values,
+        }
+    }
+
+    /// Those of a data gradient from elements of a kind.
+    pub(super) fn of_gradient<E: Element>(isa: Isa) -> Panels {
+        if multiplies_pairs::<E>(isa) { Panels::ChannelPairs } else { Panels::Values }
+    }
+
+    /// Those of a weight gradient from elements of a kind.
+    pub(super) fn of_weight_gradient<E: Element>(isa: Isa) -> Panels {
+        if multiplies_pairs::<E>(isa) { Panels::RowPairs } else { Panels::Values }
+    }
+
     fn lanes(self, source_lanes: usize) -> usize {
         match self {
             Panels::Values => source_lanes,
@@ -94,6 +113,11 @@ impl Panels {
     pub(super) fn columns_of_tap(self) -> usize {
         if self == Panels::TapPairs { 2 } else { 1 }
     }
+}
+
+/// Whether elements of a kind are multiplied in pairs.
+fn multiplies_pairs<E: Element>(isa: Isa) -> bool {
+    !E::IS_F32 && isa == Isa::Avx512Bf16
 }
 
 impl Window {
@@ -172,9 +196,14 @@ impl Window {
         self.kernel == 1 && self.step == 1 && self.classes == 1 && self.padding == 0
     }
 
-    /// Whether the source is its own panel.
-    pub(super) fn is_direct(&self) -> bool {
-        self.is_pointwise() && self.panels == Panels::Values && self.lanes == LANES
+    /// Whether a source of such elements is its own panel: it holds just what the panels would.
+    pub(super) fn is_direct<E: Element>(&self) -> bool {
+        let as_it_is = match self.panels {
+            Panels::Values => E::IS_F32 && self.lanes == LANES,
+            Panels::ChannelPairs => true,
+            Panels::RowPairs | Panels::TapPairs => false,
+        };
+        as_it_is && self.is_pointwise()
     }
 
     /// For which row of the source, counted from the grid row, the inputs of a class meet row `index` of the kernel.
@@ -248,7 +277,7 @@ impl Window {
     }
 
     /// Copies what the grid rows `rows` look at, of one block of one image, into a panel.
-    pub(super) fn fill_panel(&self, source: &[f32], rows: Range<usize>, panel: &mut [f32]) {
+    pub(super) fn fill_panel<E: Element>(&self, source: &[E], rows: Range<usize>, panel: &mut [f32]) {
         let grid_rows = rows.start..rows.end + self.extra;
         let places = grid_rows.flat_map(|row| (0..self.phases).map(move |phase| (row, phase)));
         let row_len = self.source_width * self.source_lanes;
@@ -262,7 +291,7 @@ impl Window {
             let second = if self.panels == Panels::RowPairs { source_row(row + 1, phase) } else { None };
             if first.is_none() && second.is_none() {
                 target.fill(0.0);
-            } else if let (Panels::TapPairs, Some(source)) = (self.panels, first) {
+            } else if let (Panels::TapPairs, Some(Slice::Bf16(source))) = (self.panels, first.map(E::slice)) {
                 self.fill_neighbours(source, target);
             } else {
                 self.fill_panel_row(first, second, target);
@@ -272,7 +301,7 @@ impl Window {
 
     /// Fills a row of a panel from a row of the source and, where rows are paired, from the next row of the grid;
     /// `None` is a row beyond the border.
-    fn fill_panel_row(&self, first_row: Option<&[f32]>, second_row: Option<&[f32]>, target: &mut [f32]) {
+    fn fill_panel_row<E: Element>(&self, first_row: Option<&[E]>, second_row: Option<&[E]>, target: &mut [f32]) {
         let (lanes, width) = (self.lanes, self.phase_width());
         for (phase, target) in target.chunks_exact_mut(width * lanes).enumerate() {
             // Column i of the panel is column `i * step + first` of the source.
@@ -293,8 +322,11 @@ impl Window {
     }
 
     /// Fills a row of a panel of neighbours: word i holds the columns `i * step + origin` and the one behind it.
-    fn fill_neighbours(&self, source: &[f32], words: &mut [f32]) {
-        let value = |column: isize| usize::try_from(column).ok().and_then(|column| source.get(column)).copied();
+    fn fill_neighbours(&self, source: &[Bf16], words: &mut [f32]) {
+        let value = |column: isize| {
+            let inside = usize::try_from(column).ok().and_then(|column| source.get(column));
+            inside.copied().unwrap_or_default()
+        };
         let (origin, step) = (self.origin, self.step as isize);
         // Words whose both columns are inside.
         let start = ((-origin).max(0) + step - 1) / step;
@@ -304,52 +336,89 @@ impl Window {
         for (index, word) in words.iter_mut().enumerate() {
             if index < start || index >= end {
                 let column = index as isize * step + origin;
-                *word = pair(value(column).unwrap_or(0.0), value(column + 1).unwrap_or(0.0));
+                *word = pair(value(column), value(column + 1));
             }
         }
         let inside = &mut words[start..end];
         if !inside.is_empty() {
             let source = &source[(start as isize * step + origin) as usize..];
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
-            unsafe {
-                pair_neighbours(source, self.step, inside)
-            };
-            #[cfg(not(target_arch = "x86_64"))]
-            unreachable!("no products of pairs: {} words of {}", inside.len(), source.len());
+            if step == 2 {
+                // Neighbours are pairs already.
+                let numbers = halves(inside);
+                numbers.copy_from_slice(&source[..numbers.len()]);
+            } else {
+                for ((word, first), second) in inside.iter_mut().zip(source).zip(&source[1..]) {
+                    *word = pair(*first, *second);
+                }
+            }
         }
     }
 
     /// Every `step`-th position, from the first on.
-    fn fill_run(&self, first: Option<&[f32]>, second: Option<&[f32]>, target: &mut [f32]) {
+    fn fill_run<E: Element>(&self, first: Option<&[E]>, second: Option<&[E]>, target: &mut [f32]) {
         let stride = self.step * self.source_lanes;
-        match (self.panels, first) {
-            (Panels::Values, Some(source)) if self.step == 1 => target.copy_from_slice(&source[..target.len()]),
-            (Panels::Values, Some(source)) if self.lanes == 1 => {
-                for (value, place) in source.iter().step_by(self.step).zip(target) {
-                    *place = *value;
-                }
+        match (self.panels, first.map(E::slice), second.map(E::slice)) {
+            (Panels::Values, Some(Slice::F32(source)), _) if self.step == 1 => {
+                target.copy_from_slice(&source[..target.len()]);
             }
-            (Panels::Values, Some(source)) => {
-                for (block, place) in source.chunks(stride).zip(target.chunks_exact_mut(LANES)) {
+            (Panels::Values, Some(Slice::F32(source)), _) => fill_values(source, self.lanes, stride, target),
+            (Panels::Values, Some(Slice::Bf16(source)), _) => fill_values(source, self.lanes, stride, target),
+            (Panels::ChannelPairs, Some(Slice::Bf16(source)), _) => {
+                for (block, place) in source.chunks(stride).zip(halves(target).as_chunks_mut::<LANES>().0) {
                     place.copy_from_slice(&block[..LANES]);
                 }
             }
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: panels of pairs are made only where the instruction set has products of pairs.
-            (Panels::ChannelPairs, Some(source)) => unsafe { pair_channels(source, stride, target) },
-            (Panels::RowPairs, first) if self.lanes == 1 => {
-                let value = |row: Option<&[f32]>, index: usize| row.map_or(0.0, |row| row[index]);
-                for (index, word) in target.iter_mut().enumerate() {
-                    *word = pair(value(first, index * stride), value(second, index * stride));
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            (Panels::RowPairs, first) => unsafe { pair_runs(first, second, stride, target) },
-            (panels, first) => {
-                unreachable!("{panels:?} of {} rows", usize::from(first.is_some()) + usize::from(second.is_some()))
-            }
+            (Panels::RowPairs, ..) => fill_pairs(first, second, self.lanes, stride, target),
+            (panels, ..) => unreachable!("{panels:?} of {}", std::any::type_name::<E>()),
+        }
+    }
+}
+
+/// Copies the positions of a run, `stride` apart in it, as f32.
+pub(super) fn fill_values<E: Element>(source: &[E], lanes: usize, stride: usize, target: &mut [f32]) {
+    if lanes == 1 {
+        for (value, place) in source.iter().step_by(stride).zip(target) {
+            *place = value.to_f32();
+        }
+        return;
+    }
+    for (block, place) in source.chunks(stride).zip(target.as_chunks_mut::<LANES>().0) {
+        let block = &block[..LANES];
+        for lane in 0..LANES {
+            place[lane] = block[lane].to_f32();
+        }
+    }
+}
+
+/// A position of zeros.
+const ZEROS: [Bf16; LANES] = [Bf16::from_bits(0); LANES];
+
+/// Pairs the positions of two runs of bf16, `stride` apart in them; `None` is a run of zeros.
+pub(super) fn fill_pairs<E: Element>(
+    first: Option<&[E]>,
+    second: Option<&[E]>,
+    lanes: usize,
+    stride: usize,
+    target: &mut [f32],
+) {
+    // A run of zeros is one position, again and again.
+    let [first, second] = [first, second].map(|run| match run.map(E::slice) {
+        Some(Slice::Bf16(run)) => (run, stride),
+        _ => (&ZEROS[..], 0),
+    });
+    if lanes == 1 { pair_positions::<1>(first, second, target) } else { pair_positions::<LANES>(first, second, target) }
+}
+
+fn pair_positions<const LANE_COUNT: usize>(
+    (first, first_stride): (&[Bf16], usize),
+    (second, second_stride): (&[Bf16], usize),
+    target: &mut [f32],
+) {
+    for (index, words) in target.as_chunks_mut::<LANE_COUNT>().0.iter_mut().enumerate() {
+        let first = &first[index * first_stride..][..LANE_COUNT];
+        let second = &second[index * second_stride..][..LANE_COUNT];
+        for lane in 0..LANE_COUNT {
+            words[lane] = pair(first[lane], second[lane]);
         }
     }
 }

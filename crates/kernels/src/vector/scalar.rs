@@ -1,12 +1,12 @@
 //! The portable vector: an array, which the compiler turns into whatever the target's baseline offers.
 
-use super::Vector;
-use crate::LANES;
+use super::{Register, Vector};
+use crate::{Bf16, Element, LANES};
 
 /// Sixteen lanes in an array. It multiplies and adds in two roundings: a fused operation would be a slow library call
 /// where the baseline has none.
 #[derive(Clone, Copy)]
-pub(crate) struct ScalarVector([f32; LANES]);
+pub struct ScalarVector([f32; LANES]);
 
 impl ScalarVector {
     #[inline(always)]
@@ -19,11 +19,10 @@ impl ScalarVector {
     }
 }
 
-impl Vector for ScalarVector {
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        Self([0.0; LANES])
-    }
+impl Vector for ScalarVector {}
+
+impl Register for ScalarVector {
+    const WIDTH: usize = LANES;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -31,15 +30,32 @@ impl Vector for ScalarVector {
     }
 
     #[inline(always)]
-    unsafe fn load(source: *const f32) -> Self {
+    unsafe fn load_f32(source: *const f32) -> Self {
         // SAFETY: the caller vouches for 16 readable floats; an array of them needs no more than their alignment.
         Self(unsafe { source.cast::<[f32; LANES]>().read_unaligned() })
     }
 
     #[inline(always)]
-    unsafe fn store(self, target: *mut f32) {
+    unsafe fn store_f32(self, target: *mut f32) {
         // SAFETY: the caller vouches for 16 writable floats.
         unsafe { target.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(source: *const Bf16) -> Self {
+        // SAFETY: the caller vouches for 16 readable numbers.
+        Self(unsafe { source.cast::<[Bf16; LANES]>().read_unaligned() }.map(Bf16::to_f32))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, target: *mut Bf16) {
+        // SAFETY: the caller vouches for 16 writable numbers.
+        unsafe { target.cast::<[Bf16; LANES]>().write_unaligned(self.0.map(Bf16::from_f32)) }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self) -> Self {
+        Self(self.0.map(|value| Bf16::from_f32(value).to_f32()))
     }
 
     #[inline(always)]

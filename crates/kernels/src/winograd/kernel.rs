@@ -3,10 +3,10 @@
 //! Each piece is a function of its own, so that the compiler plans registers for one loop at a time.
 
 use super::{TILE, transform};
-use crate::LANES;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2Register, Avx2Vector, Avx512Vector};
 use crate::vector::{Register, ScalarVector};
+use crate::{Element, LANES};
 
 /// One point of a matrix product: up to `COLUMNS` tiles times the lanes of a group, over all source channels.
 pub(super) struct Product {
@@ -41,23 +41,39 @@ pub(super) struct TileSum {
 /// The last touch to a tile of 16 channels, on its way to the target: `max(floor, (value - mean) * scale + shift +
 /// addend)`, or for a gradient `value + addend`, 0 where the activation is not above 0.
 #[derive(Clone, Copy)]
-pub(super) struct Touch {
+pub(super) struct Touch<E> {
     /// `[4, 4, 16]`.
     pub(super) tile: *const f32,
-    pub(super) target: *mut f32,
+    pub(super) target: *mut E,
     /// From row to row in the target, and in what is added and looked at.
     pub(super) row_stride: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
     /// 16 means, scales and shifts; null for a gradient.
     pub(super) affine: [*const f32; 3],
+    /// Whether that is a batch norm: the value before it then is rounded as every value of the network. It may be a bias
+    /// alone.
+    pub(super) normalises: bool,
     pub(super) relu: bool,
     /// What is added, laid out as the target; null for nothing.
-    pub(super) addend: *const f32,
+    pub(super) addend: *const E,
     /// The activation whose ReLU the gradient passes, laid out as the target; null for none.
-    pub(super) activation: *const f32,
+    pub(super) activation: *const E,
     /// Whether to write past the caches.
     pub(super) stream: bool,
+}
+
+/// A copy of some positions of 16 channels as f32.
+pub(super) struct Widening<E> {
+    pub(super) source: *const E,
+    /// From row to row in the source.
+    pub(super) row_stride: usize,
+    pub(super) rows: usize,
+    /// Positions of a row, which lie side by side.
+    pub(super) columns: usize,
+    pub(super) target: *mut f32,
+    /// From row to row in the target.
+    pub(super) target_row_stride: usize,
 }
 
 /// The compiled pieces.
@@ -107,7 +123,12 @@ pub(super) trait WinogradKernel {
     ///
     /// # Safety
     /// As [`WinogradKernel::input`].
-    unsafe fn touch(touch: &Touch);
+    unsafe fn touch<E: Element>(touch: &Touch<E>);
+    /// The copy.
+    ///
+    /// # Safety
+    /// As [`WinogradKernel::input`].
+    unsafe fn widen<E: Element>(widening: &Widening<E>);
     /// Ends a run of touches that stream.
     ///
     /// # Safety
@@ -207,8 +228,15 @@ unsafe fn weight_gradient<R: Register>(source: *const f32, lanes: usize, target:
 /// The processor has the instruction set; all that `touch` points at can be read and written, and null is only where
 /// the constants say that nothing is looked at.
 #[inline(always)]
-unsafe fn touch_rows<R: Register, const AFFINE: bool, const ADDEND: bool, const MASK: bool, const STREAM: bool>(
-    touch: &Touch,
+unsafe fn touch_rows<
+    R: Register,
+    E: Element,
+    const AFFINE: bool,
+    const ADDEND: bool,
+    const MASK: bool,
+    const STREAM: bool,
+>(
+    touch: &Touch<E>,
     rows: usize,
     columns: usize,
 ) {
@@ -229,9 +257,15 @@ unsafe fn touch_rows<R: Register, const AFFINE: bool, const ADDEND: bool, const 
                     let at = row * touch.row_stride + column * LANES + lane;
                     let mut value = R::load(touch.tile.add((row * TILE + column) * LANES + lane));
                     if AFFINE {
+                        if touch.normalises {
+                            value = value.rounded::<E>();
+                        }
                         value = value.sub(mean).mul_add(scale, shift);
                     }
                     if ADDEND {
+                        if AFFINE {
+                            value = value.rounded::<E>();
+                        }
                         value = value.add(R::load(touch.addend.add(at)));
                     }
                     if AFFINE {
@@ -254,15 +288,37 @@ unsafe fn touch_rows<R: Register, const AFFINE: bool, const ADDEND: bool, const 
 /// # Safety
 /// As [`touch_rows`].
 #[inline(always)]
-unsafe fn touch<R: Register, const AFFINE: bool, const ADDEND: bool, const MASK: bool, const STREAM: bool>(
-    touch: &Touch,
+unsafe fn touch<
+    R: Register,
+    E: Element,
+    const AFFINE: bool,
+    const ADDEND: bool,
+    const MASK: bool,
+    const STREAM: bool,
+>(
+    touch: &Touch<E>,
 ) {
     // SAFETY: the caller vouches for it.
     unsafe {
         if touch.rows == TILE && touch.columns == TILE {
-            touch_rows::<R, AFFINE, ADDEND, MASK, STREAM>(touch, TILE, TILE);
+            touch_rows::<R, E, AFFINE, ADDEND, MASK, STREAM>(touch, TILE, TILE);
         } else {
-            touch_rows::<R, AFFINE, ADDEND, MASK, STREAM>(touch, touch.rows, touch.columns);
+            touch_rows::<R, E, AFFINE, ADDEND, MASK, STREAM>(touch, touch.rows, touch.columns);
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the instruction set; source and target can be read and written.
+#[inline(always)]
+unsafe fn widen<R: Register, E: Element>(widening: &Widening<E>) {
+    for row in 0..widening.rows {
+        for at in (0..widening.columns * LANES).step_by(R::WIDTH) {
+            // SAFETY: the caller vouches for the memory and the instruction set.
+            unsafe {
+                let value = R::load(widening.source.add(row * widening.row_stride + at));
+                value.store(widening.target.add(row * widening.target_row_stride + at));
+            }
         }
     }
 }
@@ -361,30 +417,46 @@ macro_rules! winograd_kernel {
                 }
             }
 
-            unsafe fn touch(arguments: &Touch) {
+            unsafe fn touch<E: Element>(arguments: &Touch<E>) {
                 $(#[target_feature(enable = $feature)])?
-                unsafe fn compiled<const AFFINE: bool, const ADDEND: bool, const MASK: bool, const STREAM: bool>(
-                    arguments: &Touch,
+                unsafe fn compiled<
+                    E: Element,
+                    const AFFINE: bool,
+                    const ADDEND: bool,
+                    const MASK: bool,
+                    const STREAM: bool,
+                >(
+                    arguments: &Touch<E>,
                 ) {
                     // SAFETY: as above.
-                    unsafe { touch::<$register, AFFINE, ADDEND, MASK, STREAM>(arguments) }
+                    unsafe { touch::<$register, E, AFFINE, ADDEND, MASK, STREAM>(arguments) }
                 }
                 let affine = !arguments.affine[0].is_null();
                 let (addend, mask) = (!arguments.addend.is_null(), !arguments.activation.is_null());
                 // SAFETY: as above, and the constants say what is null.
                 unsafe {
                     match (affine, addend, mask, arguments.stream) {
-                        (true, false, _, false) => compiled::<true, false, false, false>(arguments),
-                        (true, false, _, true) => compiled::<true, false, false, true>(arguments),
-                        (true, true, _, _) => compiled::<true, true, false, false>(arguments),
-                        (false, false, false, false) => compiled::<false, false, false, false>(arguments),
-                        (false, false, false, true) => compiled::<false, false, false, true>(arguments),
-                        (false, true, false, _) => compiled::<false, true, false, false>(arguments),
-                        (false, false, true, false) => compiled::<false, false, true, false>(arguments),
-                        (false, false, true, true) => compiled::<false, false, true, true>(arguments),
-                        (false, true, true, _) => compiled::<false, true, true, false>(arguments),
+                        (true, false, _, false) => compiled::<E, true, false, false, false>(arguments),
+                        (true, false, _, true) => compiled::<E, true, false, false, true>(arguments),
+                        (true, true, _, _) => compiled::<E, true, true, false, false>(arguments),
+                        (false, false, false, false) => compiled::<E, false, false, false, false>(arguments),
+                        (false, false, false, true) => compiled::<E, false, false, false, true>(arguments),
+                        (false, true, false, _) => compiled::<E, false, true, false, false>(arguments),
+                        (false, false, true, false) => compiled::<E, false, false, true, false>(arguments),
+                        (false, false, true, true) => compiled::<E, false, false, true, true>(arguments),
+                        (false, true, true, _) => compiled::<E, false, true, true, false>(arguments),
                     }
                 }
+            }
+
+            unsafe fn widen<E: Element>(arguments: &Widening<E>) {
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn compiled<E: Element>(arguments: &Widening<E>) {
+                    // SAFETY: as above.
+                    unsafe { widen::<$register, E>(arguments) }
+                }
+                // SAFETY: as above.
+                unsafe { compiled(arguments) }
             }
 
             unsafe fn fence() {

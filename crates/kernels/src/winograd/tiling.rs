@@ -1,7 +1,8 @@
 //! Where the tiles of a batch lie.
 
+use super::kernel::{Widening, WinogradKernel};
 use super::{EXTENT, TILE};
-use crate::LANES;
+use crate::{ConvShape, Element, LANES};
 
 /// The tiles of a pass over `images` maps. A tile is numbered by image, row and column, in this order.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,30 @@ pub(super) struct Place {
 }
 
 impl Tiling {
+    /// Outputs, cut into tiles, look at inputs.
+    pub(super) fn forward(shape: &ConvShape, images: usize) -> Tiling {
+        Tiling {
+            images,
+            source_height: shape.in_height,
+            source_width: shape.in_width,
+            target_height: shape.out_height(),
+            target_width: shape.out_width(),
+            padding: shape.padding,
+        }
+    }
+
+    /// Inputs, cut into tiles, look at the gradient for the outputs.
+    pub(super) fn backward(shape: &ConvShape, images: usize) -> Tiling {
+        Tiling {
+            images,
+            source_height: shape.out_height(),
+            source_width: shape.out_width(),
+            target_height: shape.in_height,
+            target_width: shape.in_width,
+            padding: 2 - shape.padding,
+        }
+    }
+
     fn rows(&self) -> usize {
         self.target_height.div_ceil(TILE)
     }
@@ -46,77 +71,99 @@ impl Tiling {
         Place { image: line / self.rows(), row: line % self.rows() * TILE, column: column * TILE }
     }
 
-    /// Floats of one block of one source map.
+    /// Elements of one block of one source map.
     pub(super) fn source_block_len(&self) -> usize {
         self.source_height * self.source_width * LANES
     }
 
-    /// Floats of one block of one target map.
+    /// Elements of one block of one target map.
     pub(super) fn target_block_len(&self) -> usize {
         self.target_height * self.target_width * LANES
     }
 
-    /// The 6 x 6 source values behind a tile: a pointer and the distance of its rows. `block` is the source block of
-    /// the tile's image; values beyond its border are zeros, for which the tile is copied to `edge`.
-    pub(super) fn source_of(&self, place: Place, block: &[f32], edge: &mut [f32]) -> (*const f32, usize) {
-        let (height, width) = (self.source_height, self.source_width);
-        if place.row >= self.padding && place.column >= self.padding {
-            let (row, column) = (place.row - self.padding, place.column - self.padding);
-            if row + EXTENT <= height && column + EXTENT <= width {
-                return (block[(row * width + column) * LANES..].as_ptr(), width * LANES);
-            }
-        }
-        cut_out(block, (height, width), (place.row, place.column), self.padding, EXTENT, edge);
-        (edge.as_ptr(), EXTENT * LANES)
+    /// The 6 x 6 source values behind a tile, as f32: a pointer and the distance of its rows. `block` is the source
+    /// block of the tile's image; what is not f32, or beyond its border, where values are zeros, is copied to `edge`.
+    pub(super) fn source_of<K: WinogradKernel, E: Element>(
+        &self,
+        place: Place,
+        block: &[E],
+        edge: &mut [f32],
+    ) -> (*const f32, usize) {
+        let map = Map { values: block, height: self.source_height, width: self.source_width };
+        map.square::<K>((place.row, place.column), self.padding, EXTENT, edge)
     }
 
     /// The 4 x 4 target values of a tile, as [`Tiling::source_of`].
-    pub(super) fn target_of(&self, place: Place, block: &[f32], edge: &mut [f32]) -> (*const f32, usize) {
-        let (height, width) = (self.target_height, self.target_width);
-        if place.row + TILE <= height && place.column + TILE <= width {
-            return (block[(place.row * width + place.column) * LANES..].as_ptr(), width * LANES);
-        }
-        cut_out(block, (height, width), (place.row, place.column), 0, TILE, edge);
-        (edge.as_ptr(), TILE * LANES)
+    pub(super) fn target_of<K: WinogradKernel, E: Element>(
+        &self,
+        place: Place,
+        block: &[E],
+        edge: &mut [f32],
+    ) -> (*const f32, usize) {
+        let map = Map { values: block, height: self.target_height, width: self.target_width };
+        map.square::<K>((place.row, place.column), 0, TILE, edge)
     }
 }
 
-/// Copies `extent` x `extent` positions of a map, the first being `padding` before `first`; beyond the border they are
-/// zeros.
-fn cut_out(
-    map: &[f32],
-    (height, width): (usize, usize),
-    first: (usize, usize),
-    padding: usize,
-    extent: usize,
-    into: &mut [f32],
-) {
-    // What of the copy lies inside, along an axis of `len` positions: its start in the copy, its start in the map, its
-    // length.
-    let inside = |first: usize, len: usize| {
-        let skipped = padding.saturating_sub(first);
-        let start = (first + skipped - padding).min(len);
-        (skipped, start, (extent - skipped).min(len - start))
-    };
-    let (skipped_rows, row, rows) = inside(first.0, height);
-    let (skipped_columns, column, columns) = inside(first.1, width);
-    for (index, line) in into.chunks_exact_mut(extent * LANES).take(extent).enumerate() {
-        if index < skipped_rows || index >= skipped_rows + rows {
-            line.fill(0.0);
-            continue;
+/// One block of one image.
+struct Map<'a, E> {
+    values: &'a [E],
+    height: usize,
+    width: usize,
+}
+
+impl<E: Element> Map<'_, E> {
+    /// `extent` x `extent` positions, the first being `padding` before `first`; beyond the border they are zeros.
+    fn square<K: WinogradKernel>(
+        &self,
+        first: (usize, usize),
+        padding: usize,
+        extent: usize,
+        edge: &mut [f32],
+    ) -> (*const f32, usize) {
+        // What lies inside, along an axis of `len` positions: its start in the square, its start in the map, its length.
+        let inside = |first: usize, len: usize| {
+            let skipped = padding.saturating_sub(first);
+            let start = (first + skipped - padding).min(len);
+            (skipped, start, (extent - skipped).min(len - start))
+        };
+        let (skipped_rows, row, rows) = inside(first.0, self.height);
+        let (skipped_columns, column, columns) = inside(first.1, self.width);
+        let is_whole = rows == extent && columns == extent;
+        let row_stride = self.width * LANES;
+        let edge = &mut edge[..extent * extent * LANES];
+        let line = extent * LANES;
+        if rows > 0 && columns > 0 {
+            let source = &self.values[(row * self.width + column) * LANES..];
+            if is_whole && E::IS_F32 {
+                return (source.as_ptr().cast(), row_stride);
+            }
+            if !is_whole {
+                edge.fill(0.0);
+            }
+            let widening = Widening {
+                source: source[..(rows - 1) * row_stride + columns * LANES].as_ptr(),
+                row_stride,
+                rows,
+                columns,
+                target: edge[skipped_rows * line + skipped_columns * LANES..].as_mut_ptr(),
+                target_row_stride: line,
+            };
+            // SAFETY: `Compute` runs on instruction sets that the processor has. The rows of the source lie within the
+            // slice whose length was just checked; those of the target within `edge`, since what was skipped and what
+            // is inside make at most `extent` along both axes.
+            unsafe { K::widen(&widening) };
+        } else {
+            edge.fill(0.0);
         }
-        let source = &map[((row + index - skipped_rows) * width + column) * LANES..][..columns * LANES];
-        let (before, rest) = line.split_at_mut(skipped_columns * LANES);
-        let (copied, after) = rest.split_at_mut(columns * LANES);
-        before.fill(0.0);
-        copied.copy_from_slice(source);
-        after.fill(0.0);
+        (edge.as_ptr(), line)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::ScalarVector;
 
     /// Every value of every tile against plain indexing.
     #[test]
@@ -134,7 +181,7 @@ mod tests {
             let mut edge = vec![f32::NAN; EXTENT * EXTENT * LANES];
             for tile in 0..tiling.count() {
                 let place = tiling.place(tile);
-                let (pointer, stride) = tiling.source_of(place, &map, &mut edge);
+                let (pointer, stride) = tiling.source_of::<ScalarVector, f32>(place, &map, &mut edge);
                 for y in 0..EXTENT {
                     for x in 0..EXTENT {
                         // SAFETY: 6 rows of 6 positions can be read from the pointer, which is in `map` or `edge`.

@@ -10,11 +10,11 @@ use std::ops::Range;
 use super::kernel::{TileSum, WinogradKernel};
 use super::tiling::{Place, Tiling};
 use super::weights::Group;
-use super::{EXTENT, POINT_GAP, POINTS, TAPS};
+use super::{EDGE_LEN, POINT_GAP, POINTS, TAPS, TAPS_LEN};
 use crate::compute::Scratch;
 use crate::threads::{DisjointMut, share};
 use crate::vector::with_vector;
-use crate::{Compute, ConvShape, LANES, blocks};
+use crate::{Compute, ConvShape, Element, LANES, ScratchNeed, blocks};
 
 /// Floats of sums that rest in the second-level cache beside everything else.
 const RESTING_SUMS: usize = 96 * 1024;
@@ -37,11 +37,11 @@ pub struct WinogradSums<'a> {
     pub accumulate: bool,
 }
 
-struct Gradient<'a> {
+struct Gradient<'a, E> {
     shape: &'a ConvShape,
     tiling: Tiling,
-    x: &'a [f32],
-    dy: &'a [f32],
+    x: &'a [E],
+    dy: &'a [E],
     in_blocks: usize,
     out_blocks: usize,
     /// Kept sums, and whether to add to them.
@@ -51,19 +51,19 @@ struct Gradient<'a> {
 impl Compute {
     /// The gradient for the weights, from the input and the gradient for the output, by Winograd's algorithm.
     ///
-    /// - `x`: `batch` images, blocked, [`ConvShape::input_len`] floats each
-    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] floats each
+    /// - `x`: `batch` images, blocked, [`ConvShape::input_len`] elements each
+    /// - `dy`: `batch` images, blocked, [`ConvShape::output_len`] elements each
     /// - `sums`: where the gradient of a batch is gathered from smaller ones, the sums that go on from one to the next
     /// - `dw`: `[out_channels, in_channels, 3, 3]`; overwritten
     ///
     /// # Panics
     /// Where a length does not fit, or the shape does not suit ([`ConvShape::suits_winograd`]).
-    pub fn winograd_weight_gradient(
+    pub fn winograd_weight_gradient<E: Element>(
         &self,
         shape: &ConvShape,
         batch: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: &[E],
+        dy: &[E],
         sums: Option<WinogradSums>,
         dw: &mut [f32],
     ) {
@@ -77,31 +77,40 @@ impl Compute {
         });
         let gradient = Gradient {
             shape,
-            tiling: Tiling {
-                images: batch,
-                source_height: shape.in_height,
-                source_width: shape.in_width,
-                target_height: shape.out_height(),
-                target_width: shape.out_width(),
-                padding: shape.padding,
-            },
+            tiling: Tiling::forward(shape, batch),
             x,
             dy,
             in_blocks: blocks(shape.in_channels),
             out_blocks: blocks(shape.out_channels),
             kept,
         };
-        with_vector!(self.isa(), V => self.winograd_weight_gradient_with::<V>(&gradient, dw));
+        with_vector!(self.isa(), V => self.winograd_weight_gradient_with::<V, E>(&gradient, dw));
     }
 
-    fn winograd_weight_gradient_with<K: WinogradKernel>(&self, gradient: &Gradient, dw: &mut [f32]) {
+    pub(super) fn winograd_weight_gradient_scratch<K: WinogradKernel>(
+        &self,
+        shape: &ConvShape,
+        batch: usize,
+        kept: bool,
+    ) -> ScratchNeed {
+        let (in_blocks, out_blocks) = (blocks(shape.in_channels), blocks(shape.out_channels));
+        let groups = Group::count::<K>(out_blocks);
+        let (in_parts, group_parts) = parts(in_blocks, groups, self.threads());
+        // The largest part.
+        let (ins, groups) = (in_blocks.div_ceil(in_parts), groups.div_ceil(group_parts));
+        let outs = (groups * K::GROUP_LANES / LANES).min(out_blocks);
+        let tiles = Tiling::forward(shape, batch).count();
+        ScratchNeed::of_threads(Lengths::new::<K>(tiles, ins, groups, outs, kept).all())
+    }
+
+    fn winograd_weight_gradient_with<K: WinogradKernel, E: Element>(&self, gradient: &Gradient<E>, dw: &mut [f32]) {
         let groups = Group::count::<K>(gradient.out_blocks);
         let (in_parts, group_parts) = parts(gradient.in_blocks, groups, self.threads());
         let dw = DisjointMut::new(dw);
         self.parallel(in_parts * group_parts, |parts, scratch| {
             for part in parts {
                 let in_blocks = share(gradient.in_blocks, part / group_parts, in_parts);
-                run::<K>(gradient, in_blocks, share(groups, part % group_parts, group_parts), dw, scratch);
+                run::<K, E>(gradient, in_blocks, share(groups, part % group_parts, group_parts), dw, scratch);
             }
         });
     }
@@ -118,8 +127,47 @@ fn parts(in_blocks: usize, groups: usize, threads: usize) -> (usize, usize) {
     ((threads / group_parts).clamp(1, in_blocks), group_parts)
 }
 
-fn run<K: WinogradKernel>(
-    gradient: &Gradient,
+/// What a thread takes for its part.
+struct Lengths {
+    /// Tiles at a time.
+    at_once: usize,
+    /// Sums of one pair of input block and group: `[36, 16 input channels, lanes]`.
+    pair_len: usize,
+    /// From point to point in transformed inputs.
+    x_stride: usize,
+    /// From point to point in transformed gradients.
+    dy_stride: usize,
+    /// Sums that are not kept.
+    own_sums: usize,
+}
+
+impl Lengths {
+    fn new<K: WinogradKernel>(tiles: usize, in_blocks: usize, groups: usize, out_blocks: usize, kept: bool) -> Lengths {
+        let pair_len = POINTS * LANES * K::GROUP_LANES;
+        let pairs = in_blocks * groups;
+        let most_at_once = if pairs * pair_len <= RESTING_SUMS { TILES_AT_REST } else { TILES_ON_THE_WAY };
+        let at_once = tiles.div_ceil(tiles.div_ceil(most_at_once).max(1)).max(1);
+        Lengths {
+            at_once,
+            pair_len,
+            x_stride: in_blocks * at_once * LANES + POINT_GAP,
+            dy_stride: out_blocks * at_once * LANES + POINT_GAP,
+            // Where all tiles are taken at once, sums need no place beyond their own time.
+            own_sums: match kept {
+                true => 0,
+                false if tiles <= at_once => BLOCKS_AT_ONCE * pair_len,
+                false => pairs * pair_len,
+            },
+        }
+    }
+
+    fn all(&self) -> usize {
+        POINTS * (self.x_stride + self.dy_stride) + self.own_sums + EDGE_LEN + TAPS_LEN
+    }
+}
+
+fn run<K: WinogradKernel, E: Element>(
+    gradient: &Gradient<E>,
     in_blocks: Range<usize>,
     groups: Range<usize>,
     dw: DisjointMut,
@@ -129,27 +177,13 @@ fn run<K: WinogradKernel>(
     let tiles = tiling.count();
     let most = K::GROUP_LANES / LANES;
     let out_blocks = groups.start * most..(groups.end * most).min(gradient.out_blocks);
-    // One pair of input block and group: [36, 16 input channels, lanes].
-    let pair_len = POINTS * LANES * K::GROUP_LANES;
-    let pairs = in_blocks.len() * groups.len();
-    let most_at_once = if pairs * pair_len <= RESTING_SUMS { TILES_AT_REST } else { TILES_ON_THE_WAY };
-    let at_once = tiles.div_ceil(tiles.div_ceil(most_at_once).max(1)).max(1);
-    let x_stride = in_blocks.len() * at_once * LANES + POINT_GAP;
-    let dy_stride = out_blocks.len() * at_once * LANES + POINT_GAP;
+    let lens = Lengths::new::<K>(tiles, in_blocks.len(), groups.len(), out_blocks.len(), gradient.kept.is_some());
+    let Lengths { at_once, pair_len, x_stride, dy_stride, .. } = lens;
     let single = tiles <= at_once;
-    // Where all tiles are taken at once, sums need no place beyond their own time.
-    let own_sums = match gradient.kept {
-        Some(_) => 0,
-        None if single => BLOCKS_AT_ONCE * pair_len,
-        None => pairs * pair_len,
-    };
-    let edge_len = EXTENT * EXTENT * LANES;
-    let taps_len = TAPS * LANES * LANES;
-    let buffer = scratch.floats(POINTS * (x_stride + dy_stride) + own_sums + edge_len + taps_len);
-    let (x, rest) = buffer.split_at_mut(POINTS * x_stride);
+    let (x, rest) = scratch.floats(lens.all()).split_at_mut(POINTS * x_stride);
     let (dy, rest) = rest.split_at_mut(POINTS * dy_stride);
-    let (own_sums, rest) = rest.split_at_mut(own_sums);
-    let (edge, taps) = rest.split_at_mut(edge_len);
+    let (own_sums, rest) = rest.split_at_mut(lens.own_sums);
+    let (edge, taps) = rest.split_at_mut(EDGE_LEN);
     let own_sums_start = own_sums.as_mut_ptr();
 
     let mut places = [Place::default(); TILES_ON_THE_WAY];
@@ -159,8 +193,8 @@ fn run<K: WinogradKernel>(
         for (place, tile) in places.iter_mut().zip(now.clone()) {
             *place = tiling.place(tile);
         }
-        transform_inputs::<K>(gradient, in_blocks.clone(), places, (x, x_stride, at_once), edge);
-        transform_gradients::<K>(gradient, out_blocks.clone(), places, (dy, dy_stride, at_once), edge);
+        transform_inputs::<K, E>(gradient, in_blocks.clone(), places, (x, x_stride, at_once), edge);
+        transform_gradients::<K, E>(gradient, out_blocks.clone(), places, (dy, dy_stride, at_once), edge);
         let last = now.end == tiles;
         let continues = first > 0 || gradient.kept.as_ref().is_some_and(|(_, accumulate)| *accumulate);
         for (group_index, group) in groups.clone().enumerate() {
@@ -209,8 +243,8 @@ fn run<K: WinogradKernel>(
     }
 }
 
-fn transform_inputs<K: WinogradKernel>(
-    gradient: &Gradient,
+fn transform_inputs<K: WinogradKernel, E: Element>(
+    gradient: &Gradient<E>,
     in_blocks: Range<usize>,
     places: &[Place],
     (into, stride, at_once): (&mut [f32], usize, usize),
@@ -222,7 +256,7 @@ fn transform_inputs<K: WinogradKernel>(
         for (index, &place) in places.iter().enumerate() {
             let map = (place.image * gradient.in_blocks + block) * tiling.source_block_len();
             let map = &gradient.x[map..][..tiling.source_block_len()];
-            let (source, row_stride) = tiling.source_of(place, map, edge);
+            let (source, row_stride) = tiling.source_of::<K, E>(place, map, edge);
             let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
             // SAFETY: `Compute` runs on instruction sets that the processor has; `source_of` gives 6 rows of 6
             // positions, and the points of a tile and block lie `stride` apart in `into`.
@@ -231,8 +265,8 @@ fn transform_inputs<K: WinogradKernel>(
     }
 }
 
-fn transform_gradients<K: WinogradKernel>(
-    gradient: &Gradient,
+fn transform_gradients<K: WinogradKernel, E: Element>(
+    gradient: &Gradient<E>,
     out_blocks: Range<usize>,
     places: &[Place],
     (into, stride, at_once): (&mut [f32], usize, usize),
@@ -243,7 +277,7 @@ fn transform_gradients<K: WinogradKernel>(
         for (index, &place) in places.iter().enumerate() {
             let map = (place.image * gradient.out_blocks + block) * tiling.target_block_len();
             let map = &gradient.dy[map..][..tiling.target_block_len()];
-            let (source, row_stride) = tiling.target_of(place, map, edge);
+            let (source, row_stride) = tiling.target_of::<K, E>(place, map, edge);
             let target = into[(block_index * at_once + index) * LANES..].as_mut_ptr();
             // SAFETY: as for inputs, with 4 rows of 4 positions.
             unsafe { K::gradient(source, row_stride, target, stride) };

@@ -4,7 +4,7 @@
 //! many output channels as the products of the instruction set keep side by side; the last one may have fewer.
 
 use super::kernel::WinogradKernel;
-use super::{POINTS, TAPS};
+use super::{POINTS, TAPS, TAPS_LEN};
 use crate::threads::DisjointMut;
 use crate::vector::with_vector;
 use crate::{Compute, ConvShape, LANES, blocks};
@@ -91,7 +91,7 @@ impl Compute {
         let most = K::GROUP_LANES / LANES;
         let packed = DisjointMut::new(packed);
         self.parallel(target_blocks * source_blocks, |tasks, scratch| {
-            let taps = scratch.floats(TAPS * LANES * LANES);
+            let taps = scratch.floats(TAPS_LEN);
             for task in tasks {
                 let (target_block, source_block) = (task / source_blocks, task % source_blocks);
                 gather(shape, oihw, direction, source_block, target_block, taps);

@@ -105,15 +105,15 @@ fn a_memory_limit_and_the_number_of_threads_change_no_bit() {
     let out = |name: &str| folder.path().join(name);
     train(&config, &out("free"), 2, to_the_end()).unwrap();
     train(&config, &out("one thread"), 1, to_the_end()).unwrap();
-    // The packed weights alone are 50.9 MiB, for training and for validation; 42.7 MiB are the parameters.
-    config.engine.memory_limit_mib = Some(143);
+    // Packed weights and scratch memory take 53.5 MiB, for training and for validation; 42.7 MiB are the parameters.
+    config.engine.memory_limit_mib = Some(152);
     train(&config, &out("limited"), 2, to_the_end()).unwrap();
     assert!(results(&out("free")) == results(&out("one thread")));
     assert!(results(&out("free")) == results(&out("limited")));
 
     config.freeze.unfreeze = vec!["all".into()];
     let error = train(&config, &out("cannot be cut"), 2, to_the_end()).unwrap_err().to_string();
-    assert!(error.contains("looks at the whole batch") && error.contains("limit of 143 MiB"), "{error}");
+    assert!(error.contains("looks at the whole batch") && error.contains("limit of 152 MiB"), "{error}");
 }
 
 #[test]
