@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -160,6 +161,9 @@ pub struct Settings {
     /// Most disk space for values behind the frozen part, kept while training, in MiB; 0 keeps none [default: 4096]
     #[arg(long, value_name = "MIB")]
     pub cache_limit: Option<u64>,
+    /// How to train well.
+    #[command(flatten)]
+    pub recipe: Recipe,
 }
 
 /// Frozen batch norms.

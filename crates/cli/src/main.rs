@@ -10,6 +10,7 @@ mod interrupt;
 mod layers;
 mod predict;
 mod progress;
+mod recipe;
 mod resolve;
 mod start;
 mod train;

@@ -6,7 +6,7 @@ use crate::progress::TrainingProgress;
 use crate::{interrupt, resolve, start};
 use roentgen_data::{DataError, Manifest};
 use roentgen_nn::Engine;
-use roentgen_run::config::FrozenBatchNorm;
+use roentgen_run::config::{FrozenBatchNorm, Schedule};
 use roentgen_run::directory::RunState;
 use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
@@ -68,6 +68,7 @@ fn begun(arguments: &Train) -> Outcome<(Config, RunDirectory, bool)> {
 fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirectory, bool)> {
     resolve::only_resumable(&arguments.settings)?;
     let mut config = run.config()?;
+    let planned_epochs = config.training.epochs;
     resolve::apply(&arguments.settings, arguments.data.as_ref(), &mut config)?;
     let path = run.path().display();
     match run.state() {
@@ -96,6 +97,16 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
                     "{path}: {done} epochs are done{}, and --epochs is {}: a run cannot become shorter",
                     if checkpoint.steps_in_epoch > 0 { " and another is begun" } else { "" },
                     config.training.epochs
+                )));
+            }
+            if config.training.epochs != planned_epochs
+                && matches!(config.training.schedule, Schedule::Cosine { .. } | Schedule::OneCycle(_))
+            {
+                return Err(Failure::call(format!(
+                    "{path}: its learning rate is planned over {planned_epochs} epochs, so that its steps would have been \
+                     others in a run of {}: leave --epochs out, or begin that run with --config {path}/config.toml --epochs \
+                     {} --out DIR",
+                    config.training.epochs, config.training.epochs
                 )));
             }
             Ok((config, run, true))

@@ -13,6 +13,7 @@ pub mod loss;
 mod nearest;
 pub mod network;
 pub mod optimizer;
+mod rates;
 mod store;
 pub mod weights;
 
@@ -21,4 +22,5 @@ pub use freeze::{BatchNormMode, FreezeError, FreezePlan, FrozenBatchNorm};
 pub use initialise::initialise;
 pub use inspection::{BufferContent, MemoryPlan, PlannedBuffer, StageReport};
 pub use network::{FeatureShape, Head, Network, NetworkError, Op, TensorKind, ValueId};
+pub use rates::{GroupError, group_rates};
 pub use store::{Gradients, ParameterSet, ParameterStore, Stamp};

@@ -91,6 +91,15 @@ impl Optimizer {
         self.steps
     }
 
+    /// Sets what schedules move from step to step: SGD's momentum, AdamW's beta 1. It is no part of the state: whoever
+    /// moves it sets it before each step. SGD that was made without momentum has no buffer for it and stays without.
+    pub fn set_momentum(&mut self, value: f32) {
+        match &mut self.rule {
+            Rule::Sgd { momentum, .. } => *momentum = value,
+            Rule::AdamW { beta1, .. } => *beta1 = value,
+        }
+    }
+
     /// One update of the live parameters.
     pub fn step(&mut self, store: &mut ParameterStore, gradients: &Gradients, learning_rate: f32) {
         self.steps += 1;
@@ -100,7 +109,7 @@ impl Optimizer {
             let rate = learning_rate * entry.settings.learning_rate_factor;
             let decay = entry.settings.weight_decay;
             match self.rule {
-                Rule::Sgd { momentum: 0.0, .. } => {
+                Rule::Sgd { .. } if self.first.is_empty() => {
                     for (p, &g) in parameter.iter_mut().zip(gradient) {
                         *p -= rate * (g + decay * *p);
                     }

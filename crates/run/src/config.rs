@@ -3,8 +3,13 @@
 //! The defaults are the assignment's that this project began with: 10 epochs of SGD at learning rate 0.001 and
 //! momentum 0.9, batches of 128, a head of 380 hidden units with dropout 0.5.
 
+mod schedule;
+
+pub use schedule::{OneCycle, Schedule};
+
 use crate::{FORMAT_VERSION, RunError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// All settings of one run. `config.toml` is this structure; a file with an unknown key does not parse.
@@ -156,14 +161,22 @@ pub struct TrainingSettings {
     pub batch_size: usize,
     /// The update rule.
     pub optimizer: Optimizer,
-    /// Learning rate.
+    /// Learning rate: where the schedule starts from; with one-cycle, its highest.
     pub learning_rate: f32,
+    /// How the rate goes over the run.
+    pub schedule: Schedule,
+    /// Epochs, or a part of one, in which the rate rises linearly from nothing; 0 for none.
+    pub warmup_epochs: f32,
     /// SGD's momentum.
     pub momentum: f32,
     /// Weight decay: added to the gradient in SGD, decoupled in AdamW.
     pub weight_decay: f32,
     /// Nesterov's form of SGD's momentum.
     pub nesterov: bool,
+    /// Learning rates of their own for parts of the network, by the names of a freeze plan; of several that select a
+    /// parameter the most specific holds. A rate keeps its ratio to `learning_rate` throughout the schedule.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub learning_rates: BTreeMap<String, f32>,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
     /// Stop after so many optimiser steps in all, for comparisons.
@@ -182,9 +195,12 @@ impl Default for TrainingSettings {
             batch_size: 128,
             optimizer: Optimizer::Sgd,
             learning_rate: 0.001,
+            schedule: Schedule::default(),
+            warmup_epochs: 0.0,
             momentum: 0.9,
             weight_decay: 0.0,
             nesterov: false,
+            learning_rates: BTreeMap::new(),
             class_weights: ClassWeights::Named(NamedClassWeights::None),
             max_steps: None,
             select: Select::Last,
@@ -328,6 +344,22 @@ mod tests {
             ["learning_rate = 0.001", "momentum = 0.9", "batch_size = 128", "hidden = 380", "augment = \"seed\""]
         {
             assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_before_the_schedules_parses_and_a_parameter_of_another_schedule_does_not() {
+        let parse = |text: &str| Config::parse(Path::new("c.toml"), &format!("format_version = 1\n{text}"));
+        assert_eq!(parse("[training]\nlearning_rate = 0.001\n").unwrap(), Config::default());
+        let step = parse("[training.schedule]\nkind = \"step\"\nevery_epochs = 3\n").unwrap().training.schedule;
+        assert_eq!(step, Schedule::Step { every_epochs: 3, factor: 0.1 });
+        let cycle = parse("[training.schedule]\nkind = \"one-cycle\"\ndiv_factor = 10\n").unwrap();
+        let expected = OneCycle { div_factor: 10.0, ..OneCycle::default() };
+        assert_eq!(cycle.training.schedule, Schedule::OneCycle(expected));
+        assert_eq!(Config::parse(Path::new("c.toml"), &cycle.to_toml()).unwrap(), cycle);
+        for (kind, key) in [("constant", "minimal_rate"), ("cosine", "factor"), ("one-cycle", "minimal_rate")] {
+            let message = parse(&format!("[training.schedule]\nkind = \"{kind}\"\n{key} = 0.5\n")).unwrap_err();
+            assert!(message.to_string().contains(key), "{message}");
         }
     }
 

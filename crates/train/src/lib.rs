@@ -1,6 +1,7 @@
 //! Fitting a network to data, with checkpoints from which a run goes on to the same bits.
 
 mod arrangement;
+mod check;
 mod checkpoint;
 mod error;
 mod feed;
@@ -8,11 +9,14 @@ mod fit;
 mod learner;
 mod micro_batch;
 mod progress;
+mod schedule;
 mod setup;
+mod step;
 mod values_file;
 
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;
 pub use fit::{Outcome, check_together, fit, fit_together};
 pub use progress::{Event, Observer};
+pub use schedule::{LearningRate, StepRates};
 pub use setup::{Setup, class_weights, optimizer_rule};

@@ -1,12 +1,13 @@
 //! Everything that training needs, checked and resolved from a configuration before the first image is read.
 
-use crate::TrainError;
+use crate::check::check;
+use crate::{LearningRate, TrainError};
 use roentgen_data::{Augment, Manifest, Split, Transform};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
 use roentgen_nn::loss::CrossEntropy;
-use roentgen_nn::optimizer::Rule;
-use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture};
-use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights};
+use roentgen_nn::optimizer::{ParameterSettings, Rule};
+use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture, group_rates};
+use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights, Schedule};
 use roentgen_run::{FORMAT_VERSION, RunDirectory};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Setup {
     pub network: Network,
     /// What is trained.
     pub plan: FreezePlan,
+    /// The learning rates of the network's tensors that have one of their own.
+    pub rates: Vec<Option<f32>>,
     /// The start weights.
     pub store: ParameterStore,
     /// Where they came from, in words.
@@ -62,7 +65,7 @@ impl Setup {
         weights: Option<&Path>,
         run: RunDirectory,
     ) -> Result<Setup, TrainError> {
-        let (network, plan) = resolve(&config, &manifest)?;
+        let (network, plan, rates) = resolve(&config, &manifest)?;
         let kept = |rows: Vec<usize>| -> Vec<usize> { rows.into_iter().filter(|row| !skip.contains(row)).collect() };
         let train_rows = kept(manifest.require_split(Split::Train)?);
         let validation_rows = kept(manifest.rows_of(Split::Validation));
@@ -96,6 +99,7 @@ impl Setup {
             validation_rows,
             network,
             plan,
+            rates,
             store,
             start,
             loss,
@@ -104,6 +108,33 @@ impl Setup {
             memory_limit_bytes,
             run,
         })
+    }
+
+    /// Optimizer steps in an epoch.
+    pub fn steps_in_epoch(&self) -> usize {
+        self.train_rows.len().div_ceil(self.config.training.batch_size)
+    }
+
+    /// Optimizer steps in the whole run.
+    pub fn steps_total(&self) -> u64 {
+        let training = &self.config.training;
+        let all = (training.epochs * self.steps_in_epoch()) as u64;
+        training.max_steps.map_or(all, |most| all.min(most))
+    }
+
+    /// What the optimizer does with a parameter.
+    pub(crate) fn parameter_settings(&self, name: &str) -> ParameterSettings {
+        let training = &self.config.training;
+        let own = self.network.tensors().iter().zip(&self.rates).find(|(tensor, _)| tensor.name == name);
+        ParameterSettings {
+            learning_rate_factor: own.and_then(|(_, rate)| *rate).map_or(1.0, |rate| rate / training.learning_rate),
+            weight_decay: training.weight_decay,
+        }
+    }
+
+    /// The learning rate over the run.
+    pub fn learning_rate(&self) -> LearningRate {
+        LearningRate::new(&self.config.training, self.steps_in_epoch(), self.steps_total())
     }
 
     /// How products are computed.
@@ -142,7 +173,14 @@ impl Setup {
 pub fn optimizer_rule(config: &Config) -> Rule {
     let training = &config.training;
     match training.optimizer {
-        config::Optimizer::Sgd => Rule::Sgd { momentum: training.momentum, nesterov: training.nesterov },
+        config::Optimizer::Sgd => {
+            // One-cycle moves the momentum; where it begins, it is highest.
+            let momentum = match training.schedule {
+                Schedule::OneCycle(cycle) => cycle.max_momentum,
+                _ => training.momentum,
+            };
+            Rule::Sgd { momentum, nesterov: training.nesterov }
+        }
         config::Optimizer::Adamw => Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
     }
 }
@@ -178,8 +216,8 @@ pub fn class_weights(
     }
 }
 
-/// The network and its freeze plan, from settings that were checked.
-fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan), TrainError> {
+/// The network, its freeze plan and its groups of learning rates, from settings that were checked.
+fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan, Vec<Option<f32>>), TrainError> {
     check(config)?;
     manifest.require_two_classes()?;
     manifest.require_split(Split::Train)?;
@@ -205,26 +243,7 @@ fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan)
         config::FrozenBatchNorm::Train => FrozenBatchNorm::Batch,
     };
     let plan = FreezePlan::resolve(&network, &config.freeze.unfreeze, frozen)?;
-    Ok((network, plan))
-}
-
-fn check(config: &Config) -> Result<(), TrainError> {
-    let training = &config.training;
-    let ensure = |holds: bool, setting: &'static str, found: String, expected: &'static str| {
-        if holds { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
-    };
-    ensure(training.batch_size > 0, "the batch size", training.batch_size.to_string(), "at least 1")?;
-    ensure(config.data.views != Some(0), "the number of views", "0".into(), "at least 1")?;
-    let is_drawn = config.data.views.is_none() || config.data.augment != Augmentation::None;
-    ensure(is_drawn, "the number of views without augmentation", "given".into(), "none: all views would be the same")?;
-    ensure(training.epochs > 0, "the number of epochs", training.epochs.to_string(), "at least 1")?;
-    let rate = training.learning_rate;
-    ensure(rate > 0.0 && rate.is_finite(), "the learning rate", rate.to_string(), "a positive number")?;
-    let momentum = training.momentum;
-    ensure((0.0..1.0).contains(&momentum), "momentum", momentum.to_string(), "at least 0 and below 1")?;
-    let decay = training.weight_decay;
-    ensure(decay >= 0.0 && decay.is_finite(), "weight decay", decay.to_string(), "at least 0")?;
-    let nesterov_fits = !training.nesterov || momentum > 0.0 && training.optimizer == config::Optimizer::Sgd;
-    ensure(nesterov_fits, "nesterov", "true".into(), "SGD with a momentum above 0")?;
-    ensure(training.max_steps != Some(0), "the largest number of steps", "0".into(), "at least 1")
+    let groups = config.training.learning_rates.iter().map(|(name, rate)| (name.as_str(), *rate));
+    let rates = group_rates(&network, &plan, groups)?;
+    Ok((network, plan, rates))
 }

@@ -35,6 +35,46 @@ fn numbers_out_of_range() {
 }
 
 #[test]
+fn schedules_that_cannot_be() {
+    refused(&["--schedule", "step"], &["--schedule step needs to know when: give --step-every EPOCHS"]);
+    refused(&["--schedule", "cosine", "--step-every", "2"], &["--step-every belongs to --schedule step", "is cosine"]);
+    refused(&["--min-lr", "1e-5"], &["--min-lr belongs to --schedule cosine, and the schedule is constant"]);
+    refused(&["--schedule", "step", "--step-every", "0"], &["between two steps of the rate is 0; expected at least 1"]);
+    refused(&["--schedule", "cosine", "--min-lr", "0.1"], &["minimal rate is 0.1; expected at least 0 and at most"]);
+    refused(&["--warmup", "10"], &["the warm-up in epochs is 10; expected at least 0 and fewer than the epochs"]);
+    let cycle = |more: &[&'static str]| [&["--schedule", "one-cycle"], more].concat();
+    refused(&cycle(&["--warmup", "1"]), &["the warm-up beside one-cycle is 1; expected none"]);
+    refused(&cycle(&["--momentum", "0.9"]), &["--momentum has no meaning with --schedule one-cycle"]);
+    refused(&cycle(&["--momentum-range", "0.9,0.8"]), &["one-cycle's momentum is 0.9 to 0.8; expected two numbers"]);
+    refused(&cycle(&["--pct-start", "1"]), &["one-cycle's rising share is 1; expected above 0 and below 1"]);
+    refused(&["--schedule", "linear"], &["invalid value 'linear'", "one-cycle"]);
+}
+
+#[test]
+fn rates_of_groups_that_cannot_be() {
+    let words = ["the learning rate of `layer3` concerns nothing that is trained in resnet18; nearest: "];
+    refused(&["--unfreeze", "layer4,head", "--lr-group", "layer3=1e-4"], &words);
+    refused(&["--lr-group", "head=fast"], &["invalid value 'head=fast'", "expected NAME=RATE, such as layer4=1e-4"]);
+    refused(&["--lr-group", "head"], &["invalid value 'head'", "expected NAME=RATE"]);
+    refused(&["--lr-group", "head=0"], &["the learning rate of a group is 0; expected a positive number"]);
+    refused(&["--lr-group", "head=1,head=2"], &["--lr-group names a part of the network twice"]);
+    refused(&["--lr-group", "head=1,fc=2"], &["`fc` and `head` are the same part of resnet18"]);
+}
+
+#[test]
+fn a_run_whose_rate_was_planned_over_its_epochs_cannot_become_longer() {
+    let folder = scratch();
+    data_set(folder.path());
+    train(folder.path(), &["--data", "data", "--out", "run", "--epochs", "1", "--schedule", "cosine"]).succeeds();
+    let before = contents(folder.path());
+    roentgen(folder.path(), &["train", "--resume", "run", "--epochs", "2"]).fails(
+        2,
+        &["run: its learning rate is planned over 1 epochs", "--config run/config.toml --epochs 2 --out DIR"],
+    );
+    assert_same(&before, &contents(folder.path()));
+}
+
+#[test]
 fn a_memory_limit_that_nothing_fits_names_what_is_needed() {
     let folder = scratch();
     data_set(folder.path());

@@ -3,11 +3,12 @@
 use crate::support::{StopAfter, config, data, results, setup, to_the_end, train};
 use roentgen_cpu::CpuEngine;
 use roentgen_data::Manifest;
+use roentgen_nn::ParameterSet;
 use roentgen_nn::weights::{StateDict, Values};
-use roentgen_run::config::{Augmentation, Optimizer, Select};
-use roentgen_run::history::{EpochRecord, StepRecord, read_table};
+use roentgen_run::config::{Augmentation, OneCycle, Optimizer, Schedule, Select};
+use roentgen_run::history::{EpochRecord, StepRecord, as_written, read_table};
 use roentgen_run::{Config, RunDirectory};
-use roentgen_train::{Checkpoint, Event, Observer, Outcome, Setup, TrainError, fit};
+use roentgen_train::{Checkpoint, Event, LearningRate, Observer, Outcome, Setup, TrainError, fit};
 use std::sync::Arc;
 
 /// Stops in the first validation after a number of steps, once.
@@ -173,6 +174,57 @@ fn a_checkpoint_of_another_plan_or_other_data_is_refused() {
     std::fs::remove_file(folder.path().join("data/test/normal/03.png")).unwrap();
     let error = train(&config, &out, 2, to_the_end()).unwrap_err().to_string();
     assert!(error.contains("other data"), "{error}");
+}
+
+#[test]
+fn a_schedule_goes_on_where_it_was_and_the_history_has_the_rate_of_the_last_step() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.freeze.unfreeze = vec!["head".into()];
+    let run = |name: &str| folder.path().join(name);
+    train(&config, &run("constant"), 2, to_the_end()).unwrap();
+    config.training.schedule = Schedule::OneCycle(OneCycle::default());
+    train(&config, &run("whole"), 2, to_the_end()).unwrap();
+    train(&config, &run("stopped"), 2, StopAfter(4)).unwrap();
+    train(&config, &run("stopped"), 2, to_the_end()).unwrap();
+    assert!(results(&run("stopped")) == results(&run("whole")));
+    assert!(results(&run("constant")).0 != results(&run("whole")).0);
+    let history: Vec<EpochRecord> = read_table(&RunDirectory::new(run("whole")).history_file()).unwrap();
+    let rate = LearningRate::new(&config.training, 3, 6);
+    for (record, step) in history.iter().zip([2, 5]) {
+        assert_eq!(record.learning_rate, as_written(rate.at(step).learning_rate));
+    }
+}
+
+#[test]
+fn a_part_with_a_rate_of_its_own_moves_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.training.max_steps = Some(1);
+    let moved = |config: &Config, name: &str| {
+        let out = folder.path().join(name);
+        train(config, &out, 2, to_the_end()).unwrap();
+        let start = setup(config, &folder.path().join("start")).store.state_dict(ParameterSet::Live);
+        let model = StateDict::open(&RunDirectory::new(out).model_file()).unwrap();
+        ["fc.3.weight", "layer4.1.conv2.weight", "layer4.1.bn2.weight"].map(|name| {
+            let values = |dict: &StateDict| match &dict.get(name).unwrap().values {
+                Values::F32(values) => values.clone(),
+                Values::I64(_) => unreachable!("a weight"),
+            };
+            let pairs = values(&model).into_iter().zip(values(&start));
+            pairs.map(|(after, before)| f64::from(after - before).powi(2)).sum::<f64>().sqrt()
+        })
+    };
+    let plain = moved(&config, "plain");
+    config.training.learning_rates = [("layer4".to_owned(), 0.02), ("layer4.1.bn2".to_owned(), 0.001)].into();
+    let grouped = moved(&config, "grouped");
+    // One step of SGD is proportional to the rate; the base is 0.01.
+    for (part, factor) in [1.0, 2.0, 0.1].into_iter().enumerate() {
+        let ratio = grouped[part] / plain[part];
+        assert!((ratio / factor - 1.0).abs() < 1e-3, "{part}: {ratio}");
+    }
 }
 
 #[test]
