@@ -63,12 +63,12 @@ pub struct Train {
     /// Take the settings of a config.toml; options given beside it win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Settings of the run.
-    #[command(flatten)]
-    pub settings: Settings,
     /// Train although patients stand in more than one split; the report says so
     #[arg(long)]
     pub allow_leaks: bool,
+    /// Settings of the run.
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 /// Settings of a run; what is not given keeps its default.

@@ -39,6 +39,12 @@ pub struct Recipe {
     /// Learning rates of their own for parts of the network, such as layer4=1e-4,head=1e-3
     #[arg(long, value_name = "NAME=RATE,...", value_delimiter = ',', value_parser = learning_rate)]
     pub lr_group: Option<Vec<(String, f32)>>,
+    /// Spread this share of the training target evenly over the classes [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub label_smoothing: Option<f32>,
+    /// Train on the focal loss with this gamma; class weights are its alpha [default: 0, which is cross-entropy]
+    #[arg(long, value_name = "GAMMA")]
+    pub focal_loss: Option<f32>,
 }
 
 /// Schedules of the learning rate.
@@ -61,6 +67,8 @@ impl Recipe {
         if let Some(warmup) = self.warmup {
             training.warmup_epochs = warmup;
         }
+        training.label_smoothing = self.label_smoothing.unwrap_or(training.label_smoothing);
+        training.focal_gamma = self.focal_loss.unwrap_or(training.focal_gamma);
         if let Some(groups) = &self.lr_group {
             training.learning_rates = groups.iter().cloned().collect();
             if training.learning_rates.len() < groups.len() {

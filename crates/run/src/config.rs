@@ -179,6 +179,10 @@ pub struct TrainingSettings {
     pub learning_rates: BTreeMap<String, f32>,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
+    /// Share of the training target that is spread evenly over the classes, in `[0, 1)`; 0 for none.
+    pub label_smoothing: f32,
+    /// Gamma of the focal loss, which is trained on where it is above 0.
+    pub focal_gamma: f32,
     /// Stop after so many optimiser steps in all, for comparisons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
@@ -202,6 +206,8 @@ impl Default for TrainingSettings {
             nesterov: false,
             learning_rates: BTreeMap::new(),
             class_weights: ClassWeights::Named(NamedClassWeights::None),
+            label_smoothing: 0.0,
+            focal_gamma: 0.0,
             max_steps: None,
             select: Select::Last,
             seed: 0,

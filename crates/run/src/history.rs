@@ -12,9 +12,11 @@ use std::path::Path;
 pub struct EpochRecord {
     /// From 1.
     pub epoch: usize,
-    /// Mean loss over the epoch's training images, each as its batch saw it.
+    /// Mean over the epoch's training images of the loss that is trained on, each as its batch saw it.
     pub train_loss: f64,
-    /// Mean loss over the validation images after the epoch, in evaluation mode.
+    /// Mean cross-entropy over the validation images after the epoch, in evaluation mode: without class weights, label
+    /// smoothing or focusing, whatever is trained on, so that it compares between epochs, between runs, and with the
+    /// mean loss of an evaluation.
     pub valid_loss: Option<f64>,
     /// Share of the training images that their batch classified right.
     pub train_accuracy: f64,

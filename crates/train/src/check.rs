@@ -23,6 +23,10 @@ pub(crate) fn check(config: &Config) -> Result<(), TrainError> {
     let nesterov_fits = !training.nesterov || momentum > 0.0 && training.optimizer == Optimizer::Sgd;
     ensure(nesterov_fits, "nesterov", true, "SGD with a momentum above 0")?;
     ensure(training.max_steps != Some(0), "the largest number of steps", 0, "at least 1")?;
+    let (smoothing, gamma) = (training.label_smoothing, training.focal_gamma);
+    ensure((0.0..1.0).contains(&smoothing), "label smoothing", smoothing, "at least 0 and below 1")?;
+    ensure(gamma >= 0.0 && gamma.is_finite(), "the focal loss's gamma", gamma, "at least 0")?;
+    ensure(smoothing == 0.0 || gamma == 0.0, "label smoothing beside the focal loss", smoothing, "one of the two")?;
     schedule(training)
 }
 

@@ -49,7 +49,6 @@ struct Validation {
     /// `[N, K]`.
     logits: Vec<f32>,
     loss: f64,
-    weight: f64,
     correct: usize,
     images: usize,
 }
@@ -87,7 +86,6 @@ impl<'a> Learner<'a> {
                 images_at_once: at_once.1,
                 logits: Vec::new(),
                 loss: 0.0,
-                weight: 0.0,
                 correct: 0,
                 images: 0,
             },
@@ -182,7 +180,7 @@ impl<'a> Learner<'a> {
     /// Makes room for the sums of a validation.
     pub(crate) fn begin_validation(&mut self) {
         let validation = &mut self.validation;
-        (validation.loss, validation.weight, validation.correct, validation.images) = (0.0, 0.0, 0, 0);
+        (validation.loss, validation.correct, validation.images) = (0.0, 0, 0);
     }
 
     /// Takes some validation images in.
@@ -207,8 +205,8 @@ impl<'a> Learner<'a> {
             let logits = &mut validation.logits;
             program.read(setup.network.output(), logits)?;
             for (logits, &label) in logits.chunks_exact(setup.network.classes()).zip(&fed.labels[images]) {
-                validation.loss += setup.loss.weight(label) * cross_entropy(logits, label);
-                validation.weight += setup.loss.weight(label);
+                // Plain, whatever is trained on: so that epochs, runs and evaluation compare.
+                validation.loss += cross_entropy(logits, label);
                 validation.correct += usize::from(largest(logits) == label);
                 validation.images += 1;
             }
@@ -223,8 +221,7 @@ impl<'a> Learner<'a> {
         let training = &setup.config.training;
         let epoch = self.position.epochs_done + 1;
         let seen = validation.images as f64;
-        let validation =
-            (validation.images > 0).then(|| (validation.loss / validation.weight, validation.correct as f64 / seen));
+        let validation = (validation.images > 0).then(|| (validation.loss / seen, validation.correct as f64 / seen));
         if let Some((loss, _)) = validation.filter(|(loss, _)| !loss.is_finite()) {
             return Err(self.not_finite("the validation loss after", self.position.step, loss));
         }

@@ -4,7 +4,7 @@ use crate::check::check;
 use crate::{LearningRate, TrainError};
 use roentgen_data::{Augment, Manifest, Split, Transform};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
-use roentgen_nn::loss::CrossEntropy;
+use roentgen_nn::loss::{CrossEntropy, LossKind};
 use roentgen_nn::optimizer::{ParameterSettings, Rule};
 use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture, group_rates};
 use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights, Schedule};
@@ -32,7 +32,7 @@ pub struct Setup {
     pub store: ParameterStore,
     /// Where they came from, in words.
     pub start: String,
-    /// The loss.
+    /// What is trained on. What is validated on is plain cross-entropy, so that rows and epochs compare.
     pub loss: CrossEntropy,
     /// The update rule.
     pub rule: Rule,
@@ -89,7 +89,12 @@ impl Setup {
         let memory_limit_bytes = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
         let mut store = ParameterStore::new(&network);
         let start = start_weights(&network, &mut store, weights, config.training.seed)?;
-        let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)? };
+        let kind = match (config.training.label_smoothing, config.training.focal_gamma) {
+            (0.0, 0.0) => LossKind::CrossEntropy,
+            (0.0, gamma) => LossKind::Focal(gamma),
+            (share, _) => LossKind::LabelSmoothing(share),
+        };
+        let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)?, kind };
         let rule = optimizer_rule(&config);
         let data_fingerprint = manifest.fingerprint()?;
         Ok(Setup {

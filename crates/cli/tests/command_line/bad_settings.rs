@@ -62,6 +62,17 @@ fn rates_of_groups_that_cannot_be() {
 }
 
 #[test]
+fn losses_that_cannot_be() {
+    refused(&["--label-smoothing", "1"], &["label smoothing is 1; expected at least 0 and below 1"]);
+    refused(&["--focal-loss", "-1"], &["unexpected argument '-1'"]);
+    refused(&["--focal-loss=-1"], &["the focal loss's gamma is -1; expected at least 0"]);
+    refused(
+        &["--focal-loss", "2", "--label-smoothing", "0.1"],
+        &["beside the focal loss is 0.1; expected one of the two"],
+    );
+}
+
+#[test]
 fn a_run_whose_rate_was_planned_over_its_epochs_cannot_become_longer() {
     let folder = scratch();
     data_set(folder.path());
