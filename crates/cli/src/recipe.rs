@@ -45,6 +45,9 @@ pub struct Recipe {
     /// Train on the focal loss with this gamma; class weights are its alpha [default: 0, which is cross-entropy]
     #[arg(long, value_name = "GAMMA")]
     pub focal_loss: Option<f32>,
+    /// Scale the gradients of a step down where their norm, all together, exceeds this [default: never]
+    #[arg(long, value_name = "NORM")]
+    pub clip_norm: Option<f32>,
 }
 
 /// Schedules of the learning rate.
@@ -69,6 +72,7 @@ impl Recipe {
         }
         training.label_smoothing = self.label_smoothing.unwrap_or(training.label_smoothing);
         training.focal_gamma = self.focal_loss.unwrap_or(training.focal_gamma);
+        training.clip_norm = self.clip_norm.or(training.clip_norm);
         if let Some(groups) = &self.lr_group {
             training.learning_rates = groups.iter().cloned().collect();
             if training.learning_rates.len() < groups.len() {

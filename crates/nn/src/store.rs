@@ -198,6 +198,25 @@ impl Gradients {
         &self.values
     }
 
+    /// Scales all gradients down where their L2 norm, taken over all of them together, exceeds `largest`, as
+    /// `torch.nn.utils.clip_grad_norm_` does: by `largest / (norm + 1e-6)`. Returns the norm before. The squares are
+    /// summed in f64 in a fixed order.
+    pub fn clip_norm(&mut self, largest: f64) -> f64 {
+        // Eight sums side by side, which is what registers hold; the order is the same on every machine.
+        let mut sums = [0.0f64; 8];
+        for chunk in self.values.chunks(sums.len()) {
+            for (sum, value) in sums.iter_mut().zip(chunk) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        let norm = sums.iter().sum::<f64>().sqrt();
+        let factor = largest / (norm + 1e-6);
+        if factor < 1.0 {
+            self.values.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+        }
+        norm
+    }
+
     /// Where a tensor's gradient lies in [`Gradients::flat`]; `None` where it is not trained.
     pub fn range(&self, tensor: usize) -> Option<Range<usize>> {
         self.ranges[tensor].clone()

@@ -179,6 +179,9 @@ pub struct TrainingSettings {
     pub learning_rates: BTreeMap<String, f32>,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
+    /// Largest L2 norm of all gradients together: larger ones are scaled down to it. Unbounded where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f32>,
     /// Share of the training target that is spread evenly over the classes, in `[0, 1)`; 0 for none.
     pub label_smoothing: f32,
     /// Gamma of the focal loss, which is trained on where it is above 0.
@@ -206,6 +209,7 @@ impl Default for TrainingSettings {
             nesterov: false,
             learning_rates: BTreeMap::new(),
             class_weights: ClassWeights::Named(NamedClassWeights::None),
+            clip_norm: None,
             label_smoothing: 0.0,
             focal_gamma: 0.0,
             max_steps: None,

@@ -143,7 +143,9 @@ impl<'a> Learner<'a> {
         if !loss.is_finite() {
             return Err(self.not_finite("the loss of", self.position.step + 1, loss));
         }
-        self.stepper.update(&mut self.store, self.rate.at(self.position.step));
+        if let Err(norm) = self.stepper.update(&mut self.store, self.rate.at(self.position.step)) {
+            return Err(self.not_finite("the norm of the gradients of", self.position.step + 1, norm));
+        }
         self.position.step += 1;
         self.position.steps_in_epoch += 1;
         let sums = &mut self.position.sums;

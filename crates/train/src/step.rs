@@ -4,6 +4,7 @@ use crate::feed::Fed;
 use crate::{Setup, StepRates, TrainError, micro_batch};
 use roentgen_nn::optimizer::Optimizer;
 use roentgen_nn::{Draws, Engine, Gradients, ParameterSet, ParameterStore, Program, ValueId};
+use roentgen_run::history::as_written;
 use roentgen_run::predictions::largest;
 
 /// The training program of a run with its gradients and its optimizer.
@@ -93,10 +94,20 @@ impl<'a> Stepper<'a> {
     }
 
     /// The update that follows [`Stepper::gradients_of`].
-    pub(crate) fn update(&mut self, store: &mut ParameterStore, rates: StepRates) {
+    ///
+    /// # Errors
+    /// The norm of the gradients, where it is to be clipped and is not finite.
+    pub(crate) fn update(&mut self, store: &mut ParameterStore, rates: StepRates) -> Result<(), f64> {
+        if let Some(largest) = self.setup.config.training.clip_norm {
+            let norm = self.gradients.clip_norm(as_written(largest));
+            if !norm.is_finite() {
+                return Err(norm);
+            }
+        }
         if let Some(momentum) = rates.momentum {
             self.optimizer.set_momentum(momentum);
         }
         self.optimizer.step(store, &self.gradients, rates.learning_rate);
+        Ok(())
     }
 }

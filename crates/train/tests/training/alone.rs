@@ -228,6 +228,29 @@ fn a_part_with_a_rate_of_its_own_moves_by_it() {
 }
 
 #[test]
+fn a_clipped_step_is_as_long_as_the_norm_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.training.max_steps = Some(1);
+    config.training.clip_norm = Some(1e-3);
+    config.training.learning_rate = 10.0;
+    let start = setup(&config, &folder.path().join("start")).store.state_dict(ParameterSet::Live);
+    train(&config, &folder.path().join("run"), 2, to_the_end()).unwrap();
+    let model = StateDict::open(&RunDirectory::new(folder.path().join("run")).model_file()).unwrap();
+    let mut square = 0.0;
+    for (name, tensor) in &start.tensors {
+        let (Values::F32(before), Values::F32(after)) = (&tensor.values, &model.get(name).unwrap().values) else {
+            continue;
+        };
+        if !name.contains("running_") {
+            square += after.iter().zip(before).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        }
+    }
+    assert!((square.sqrt() / 0.01 - 1.0).abs() < 1e-3, "{}", square.sqrt());
+}
+
+#[test]
 fn settings_out_of_range_are_named() {
     let folder = tempfile::tempdir().unwrap();
     data(&folder.path().join("data"));
