@@ -102,6 +102,9 @@ fn epoch_line(record: &EpochRecord, epochs: usize, waiting: f64) -> String {
     if waiting > 0.05 {
         line += &format!(", {:.0} % of it waiting for images", 100.0 * waiting);
     }
+    if let Some(note) = &record.note {
+        line += &format!("\n{note}");
+    }
     line
 }
 

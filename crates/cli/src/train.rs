@@ -87,6 +87,12 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
                      {path}/config.toml --out DIR"
                 )));
             }
+            if finished && checkpoint.stopped_early(&config.training) {
+                return Err(Failure::call(format!(
+                    "{path}: the run is finished (stopped early after epoch {done}, its --patience over): begin a longer one \
+                     with --config {path}/config.toml --patience N --out DIR"
+                )));
+            }
             if finished && done >= config.training.epochs {
                 return Err(Failure::call(format!(
                     "{path}: the run is finished ({done} epochs): train it longer with --epochs N, N above {done}"

@@ -26,7 +26,9 @@ pub(crate) fn curve_statements(history: &[EpochRecord], config: &Config) -> Vec<
     }
     if history.len() < config.training.epochs && config.training.max_steps.is_none() {
         let recorded = counted(history.len(), "epoch");
-        statements.push(format!("The run holds {recorded} of the {} that were asked for.", config.training.epochs));
+        let why = history.last().and_then(|row| row.note.as_ref()).map_or_else(String::new, |note| format!(": {note}"));
+        statements
+            .push(format!("The run holds {recorded} of the {} that were asked for{why}.", config.training.epochs));
     }
     let training: Vec<f64> = history.iter().map(|row| row.train_loss).collect();
     let validation: Option<Vec<f64>> = history.iter().map(|row| row.valid_loss).collect();
@@ -167,6 +169,7 @@ mod tests {
             learning_rate: 0.1,
             seconds: 1.0,
             images_per_s: 1.0,
+            note: None,
         };
         let history: Vec<_> = (1..=epochs).map(row).collect();
         let mut config = Config::default();

@@ -189,6 +189,9 @@ pub struct TrainingSettings {
     /// Stop after so many optimiser steps in all, for comparisons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
+    /// Stop after so many epochs without a lower validation loss; never where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Which epoch's weights become `model.safetensors`.
     pub select: Select,
     /// Seed of every random draw.
@@ -213,6 +216,7 @@ impl Default for TrainingSettings {
             label_smoothing: 0.0,
             focal_gamma: 0.0,
             max_steps: None,
+            patience: None,
             select: Select::Last,
             seed: 0,
         }

@@ -28,6 +28,9 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Training images per second.
     pub images_per_s: f64,
+    /// Why training ended with this epoch, where it ended early. Tables of before this column have none.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// The `f64` that prints as a setting was written: 0.01, and not 0.009999999776482582.
@@ -102,7 +105,7 @@ pub fn read_table<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunError> 
 }
 
 /// The columns of `history.csv`.
-pub const HISTORY_HEADER: [&str; 8] = [
+pub const HISTORY_HEADER: [&str; 9] = [
     "epoch",
     "train_loss",
     "valid_loss",
@@ -111,6 +114,7 @@ pub const HISTORY_HEADER: [&str; 8] = [
     "learning_rate",
     "seconds",
     "images_per_s",
+    "note",
 ];
 
 /// The columns of `steps.csv`.
@@ -154,9 +158,19 @@ mod tests {
             learning_rate: 0.001,
             seconds: 2.0,
             images_per_s: 10.0,
+            note: None,
         };
         write_table(&path, &HISTORY_HEADER, std::slice::from_ref(&row)).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("0.5,,0.75,,"));
         assert_eq!(read_table::<EpochRecord>(&path).unwrap(), [row]);
+    }
+
+    #[test]
+    fn a_history_of_before_the_notes_still_opens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.csv");
+        std::fs::write(&path, format!("{}\n1,0.5,,0.75,,0.001,2,10\n", HISTORY_HEADER[..8].join(","))).unwrap();
+        let rows = read_table::<EpochRecord>(&path).unwrap();
+        assert_eq!((rows.len(), &rows[0].note), (1, &None));
     }
 }

@@ -4,6 +4,7 @@ use crate::{Setup, TrainError};
 use roentgen_nn::optimizer::Optimizer;
 use roentgen_nn::weights::{StateDict, TensorToWrite, ValuesToWrite, read_safetensors_metadata, write_safetensors};
 use roentgen_nn::{ParameterSet, ParameterStore};
+use roentgen_run::config::TrainingSettings;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::{FORMAT_VERSION, RunError};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,13 @@ pub struct BestEpoch {
     pub valid_loss: f64,
 }
 
+impl BestEpoch {
+    /// Whether the patience of a run whose best epoch this is is over after an epoch, from 1.
+    pub(crate) fn ends_patience(&self, epoch: usize, training: &TrainingSettings) -> bool {
+        training.patience.is_some_and(|patience| epoch >= self.epoch + patience)
+    }
+}
+
 impl Checkpoint {
     /// The start of a run.
     pub(crate) fn start(setup: &Setup, instruction_set: String) -> Checkpoint {
@@ -74,6 +82,12 @@ impl Checkpoint {
             instruction_set,
             ..Checkpoint::default()
         }
+    }
+
+    /// Whether the run ended because its validation loss did not fall for as many epochs as its patience.
+    pub fn stopped_early(&self, training: &TrainingSettings) -> bool {
+        self.epochs_done < training.epochs
+            && self.best.is_some_and(|best| best.ends_patience(self.epochs_done, training))
     }
 
     /// Writes weights, optimizer state and position.

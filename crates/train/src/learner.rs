@@ -104,7 +104,8 @@ impl<'a> Learner<'a> {
     pub(crate) fn work_is_left(&self) -> bool {
         let position = &self.position;
         let steps_left = position.step < self.steps_total() || position.steps_in_epoch > 0;
-        position.epochs_done < self.setup.config.training.epochs && steps_left
+        let training = &self.setup.config.training;
+        position.epochs_done < training.epochs && steps_left && !position.stopped_early(training)
     }
 
     /// Tells the observer where the run begins, and takes a finished one up again.
@@ -229,6 +230,18 @@ impl<'a> Learner<'a> {
         }
         // Saving checks it too, but the line in the history comes before.
         self.check_weights()?;
+        let improved = validation
+            .map(|(valid_loss, _)| BestEpoch { epoch, valid_loss })
+            .filter(|now| self.position.best.is_none_or(|best| now.valid_loss < best.valid_loss));
+        self.position.best = improved.or(self.position.best);
+        let stops = |best: &BestEpoch| epoch < training.epochs && best.ends_patience(epoch, training);
+        let note = self.position.best.filter(stops).map(|best| {
+            format!(
+                "stopped early: no lower validation loss than that of epoch {} for {} epochs",
+                best.epoch,
+                epoch - best.epoch
+            )
+        });
         let sums = self.position.sums;
         let trained = std::mem::take(&mut self.trained);
         let record = EpochRecord {
@@ -240,16 +253,14 @@ impl<'a> Learner<'a> {
             learning_rate: as_written(self.rate.at(self.position.step.saturating_sub(1)).learning_rate),
             seconds: self.position.seconds_in_epoch,
             images_per_s: trained.images as f64 / trained.seconds.max(f64::MIN_POSITIVE),
+            note,
         };
         append_rows(&setup.run.history_file(), std::slice::from_ref(&record))?;
         self.position.epochs_done = epoch;
         self.position.steps_in_epoch = 0;
         self.position.sums = EpochSums::default();
         self.position.seconds_in_epoch = 0.0;
-        if let Some((valid_loss, _)) = validation
-            && self.position.best.is_none_or(|best| valid_loss < best.valid_loss)
-        {
-            self.position.best = Some(BestEpoch { epoch, valid_loss });
+        if improved.is_some() {
             let file = setup.run.best_checkpoint_file();
             write_model(&file, &setup.description(), &self.store, ParameterSet::Live)?;
         }

@@ -228,9 +228,15 @@ fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan,
     manifest.require_split(Split::Train)?;
     manifest.require_every_class(Split::Train)?;
     manifest.require_every_class(Split::Validation)?;
-    if config.training.select == config::Select::Best && manifest.rows_of(Split::Validation).is_empty() {
-        let found = "best, and there is no validation split to choose by".into();
-        return Err(TrainError::Setting { setting: "the epoch to keep", found, expected: "last" });
+    if manifest.rows_of(Split::Validation).is_empty() {
+        if config.training.select == config::Select::Best {
+            let found = "best, and there is no validation split to choose by".into();
+            return Err(TrainError::Setting { setting: "the epoch to keep", found, expected: "last" });
+        }
+        if let Some(patience) = config.training.patience {
+            let found = format!("{patience} epochs, and there is no validation split to judge by");
+            return Err(TrainError::Setting { setting: "the patience", found, expected: "none" });
+        }
     }
     if let Some(positive) = config.data.positive.as_ref().filter(|positive| !manifest.classes.contains(positive)) {
         return Err(TrainError::UnknownPositive { found: positive.clone(), classes: manifest.classes.join(", ") });

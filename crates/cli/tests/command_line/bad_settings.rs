@@ -181,6 +181,28 @@ fn runs_that_cannot_go_on() {
 }
 
 #[test]
+fn a_run_whose_patience_is_over_is_finished_and_says_so() {
+    let folder = scratch();
+    data_set(folder.path());
+    refused(&["--patience", "0"], &["the patience in epochs is 0; expected at least 1"]);
+    // A rate too small to change a weight: no epoch is better than the first.
+    let settings = ["--data", "data", "--out", "run", "--epochs", "9", "--patience", "2", "--lr", "1e-30"];
+    let answer = train(folder.path(), &settings).succeeds();
+    let why = "stopped early: no lower validation loss than that of epoch 1 for 2 epochs";
+    assert!(answer.stderr.contains(why) && answer.stderr.contains("(weights of epoch 3)"), "{}", answer.stderr);
+    let history = fs::read_to_string(folder.path().join("run/history.csv")).unwrap();
+    assert!(history.lines().count() == 4 && history.lines().last().unwrap().ends_with(why), "{history}");
+    let before = contents(folder.path());
+    for arguments in [&["train", "--resume", "run"][..], &["train", "--resume", "run", "--epochs", "30"]] {
+        roentgen(folder.path(), arguments).fails(2, &["run: the run is finished (stopped early after epoch 3"]);
+    }
+    assert_same(&before, &contents(folder.path()));
+    fs::remove_dir_all(folder.path().join("data/validation")).unwrap();
+    train(folder.path(), &["--data", "data", "--out", "other", "--patience", "2"])
+        .fails(2, &["the patience is 2 epochs, and there is no validation split to judge by; expected none"]);
+}
+
+#[test]
 fn a_run_that_ended_by_its_steps_is_finished() {
     let folder = scratch();
     data_set(folder.path());

@@ -88,7 +88,7 @@ fn what_a_killed_run_wrote_after_its_checkpoint_is_discarded() {
     let killed = folder.path().join("killed");
     train(&config, &killed, 2, StopAfter(4)).unwrap();
     let run = RunDirectory::new(&killed);
-    for (file, text) in [(run.steps_file(), "5,2,0.1\n6,2,0."), (run.history_file(), "2,0.1,0.1,1,1,0.01,1,1\n")] {
+    for (file, text) in [(run.steps_file(), "5,2,0.1\n6,2,0."), (run.history_file(), "2,0.1,0.1,1,1,0.01,1,1,\n")] {
         let mut content = std::fs::read_to_string(&file).unwrap();
         content.push_str(text);
         std::fs::write(&file, content).unwrap();
@@ -248,6 +248,35 @@ fn a_clipped_step_is_as_long_as_the_norm_allows() {
         }
     }
     assert!((square.sqrt() / 0.01 - 1.0).abs() < 1e-3, "{}", square.sqrt());
+}
+
+#[test]
+fn a_run_that_loses_patience_is_finished_whatever_it_was_interrupted_by() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.freeze.unfreeze = vec!["head".into()];
+    config.training.epochs = 9;
+    config.training.patience = Some(2);
+    // Too small to change a weight: every epoch is like the first.
+    config.training.learning_rate = 1e-30;
+    let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
+    assert_eq!(train(&config, &whole, 2, to_the_end()).unwrap(), Outcome::Finished { epoch: 3 });
+    // In the second epoch, and after the third but before its validation.
+    train(&config, &stopped, 2, StopAfter(4)).unwrap();
+    let mut observer = StopInValidation { steps: 5, reached: false };
+    let outcome = fit(&mut setup(&config, &stopped), &CpuEngine::new(2).unwrap(), &mut observer).unwrap();
+    assert_eq!(outcome, Outcome::Interrupted { steps_done: 9 });
+    assert_eq!(train(&config, &stopped, 2, to_the_end()).unwrap(), Outcome::Finished { epoch: 3 });
+    assert!(results(&stopped) == results(&whole));
+    let run = RunDirectory::new(&stopped);
+    let history: Vec<EpochRecord> = read_table(&run.history_file()).unwrap();
+    let notes: Vec<bool> = history.iter().map(|record| record.note.is_some()).collect();
+    assert_eq!(notes, [false, false, true]);
+    // Killed after the last checkpoint: only the model is missing, and no step is taken for it.
+    std::fs::remove_file(run.model_file()).unwrap();
+    train(&config, &stopped, 2, to_the_end()).unwrap();
+    assert!(results(&stopped) == results(&whole));
 }
 
 #[test]
