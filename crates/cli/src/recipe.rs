@@ -3,7 +3,8 @@
 
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use roentgen_run::config::{OneCycle, Schedule, TrainingSettings};
+use roentgen_run::Config;
+use roentgen_run::config::{OneCycle, Sampler, Schedule};
 
 /// The training recipe; what is not given keeps its default.
 #[derive(Debug, Default, Args)]
@@ -39,6 +40,9 @@ pub struct Recipe {
     /// Learning rates of their own for parts of the network, such as layer4=1e-4,head=1e-3
     #[arg(long, value_name = "NAME=RATE,...", value_delimiter = ',', value_parser = learning_rate)]
     pub lr_group: Option<Vec<(String, f32)>>,
+    /// Which training images an epoch shows [default: shuffled]
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<SamplerName>,
     /// Spread this share of the training target evenly over the classes [default: 0]
     #[arg(long, value_name = "SHARE")]
     pub label_smoothing: Option<f32>,
@@ -66,9 +70,25 @@ pub enum ScheduleName {
     OneCycle,
 }
 
+/// Samplers.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum SamplerName {
+    /// Each once.
+    Shuffled,
+    /// As many, drawn with replacement so that every class comes as often.
+    Balanced,
+}
+
 impl Recipe {
     /// Puts what was given over a configuration. `momentum` is `--momentum`, which one-cycle has no use for.
-    pub fn apply(&self, momentum: Option<f32>, training: &mut TrainingSettings) -> Outcome {
+    pub fn apply(&self, momentum: Option<f32>, config: &mut Config) -> Outcome {
+        if let Some(sampler) = self.sampler {
+            config.data.sampler = match sampler {
+                SamplerName::Shuffled => Sampler::Shuffled,
+                SamplerName::Balanced => Sampler::Balanced,
+            };
+        }
+        let training = &mut config.training;
         training.schedule = self.schedule(training.schedule)?;
         if let Some(warmup) = self.warmup {
             training.warmup_epochs = warmup;

@@ -64,6 +64,8 @@ pub struct DataSettings {
     pub views: Option<usize>,
     /// Whether the training rows are drawn in a new order each epoch.
     pub shuffle: bool,
+    /// Which training rows an epoch shows.
+    pub sampler: Sampler,
     /// What happens when an image cannot be decoded.
     pub on_bad_image: OnBadImage,
     /// The positive class by name; chosen by convention where absent.
@@ -79,6 +81,7 @@ impl Default for DataSettings {
             augment: Augmentation::Seed,
             views: None,
             shuffle: true,
+            sampler: Sampler::Shuffled,
             on_bad_image: OnBadImage::Fail,
             positive: None,
         }
@@ -93,6 +96,17 @@ pub enum Augmentation {
     None,
     /// Rotation up to 30 degrees, random resized crop, horizontal flip: the assignment's.
     Seed,
+}
+
+/// Which training rows an epoch shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampler {
+    /// Each row once; in a new order unless `shuffle` is off.
+    Shuffled,
+    /// As many draws as there are rows, with replacement, every class with the same probability. A row that comes twice in
+    /// an epoch is augmented, and dropped out, alike both times: draws are a function of epoch and row.
+    Balanced,
 }
 
 /// What happens when an image cannot be decoded.

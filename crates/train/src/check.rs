@@ -1,7 +1,7 @@
 //! Settings that no training can have, found before anything is read or written.
 
 use crate::TrainError;
-use roentgen_run::config::{Augmentation, Config, Optimizer, Schedule, TrainingSettings};
+use roentgen_run::config::{Augmentation, Config, Optimizer, Sampler, Schedule, TrainingSettings};
 
 /// Checks what can be checked without data or network.
 pub(crate) fn check(config: &Config) -> Result<(), TrainError> {
@@ -10,6 +10,8 @@ pub(crate) fn check(config: &Config) -> Result<(), TrainError> {
     ensure(config.data.views != Some(0), "the number of views", 0, "at least 1")?;
     let is_drawn = config.data.views.is_none() || config.data.augment != Augmentation::None;
     ensure(is_drawn, "the number of views without augmentation", "given", "none: all views would be the same")?;
+    let in_order = config.data.sampler == Sampler::Balanced && !config.data.shuffle;
+    ensure(!in_order, "the sampler of unshuffled images", "balanced", "shuffled, or images that are shuffled")?;
     ensure(training.epochs > 0, "the number of epochs", training.epochs, "at least 1")?;
     let rate = training.learning_rate;
     ensure(rate > 0.0 && rate.is_finite(), "the learning rate", rate, "a positive number")?;

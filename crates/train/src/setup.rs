@@ -2,12 +2,12 @@
 
 use crate::check::check;
 use crate::{LearningRate, TrainError};
-use roentgen_data::{Augment, Manifest, Split, Transform};
+use roentgen_data::{Augment, Manifest, Split, Transform, balanced_order, epoch_order};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
 use roentgen_nn::loss::{CrossEntropy, LossKind};
 use roentgen_nn::optimizer::{ParameterSettings, Rule};
 use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture, group_rates};
-use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights, Schedule};
+use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights, Sampler, Schedule};
 use roentgen_run::{FORMAT_VERSION, RunDirectory};
 use std::path::Path;
 use std::sync::Arc;
@@ -125,6 +125,15 @@ impl Setup {
         let training = &self.config.training;
         let all = (training.epochs * self.steps_in_epoch()) as u64;
         training.max_steps.map_or(all, |most| all.min(most))
+    }
+
+    /// The training rows of an epoch, from 1, in their order.
+    pub(crate) fn epoch_order(&self, epoch: usize) -> Vec<usize> {
+        let (data, seed, epoch) = (&self.config.data, self.config.training.seed, epoch as u64);
+        match data.sampler {
+            Sampler::Shuffled => epoch_order(&self.train_rows, seed, epoch, data.shuffle),
+            Sampler::Balanced => balanced_order(&self.train_rows, |row| self.manifest.rows[row].label, seed, epoch),
+        }
     }
 
     /// What the optimizer does with a parameter.

@@ -5,7 +5,7 @@ use roentgen_cpu::CpuEngine;
 use roentgen_data::Manifest;
 use roentgen_nn::ParameterSet;
 use roentgen_nn::weights::{StateDict, Values};
-use roentgen_run::config::{Augmentation, OneCycle, Optimizer, Schedule, Select};
+use roentgen_run::config::{Augmentation, OneCycle, Optimizer, Sampler, Schedule, Select};
 use roentgen_run::history::{EpochRecord, StepRecord, as_written, read_table};
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Checkpoint, Event, LearningRate, Observer, Outcome, Setup, TrainError, fit};
@@ -277,6 +277,29 @@ fn a_run_that_loses_patience_is_finished_whatever_it_was_interrupted_by() {
     std::fs::remove_file(run.model_file()).unwrap();
     train(&config, &stopped, 2, to_the_end()).unwrap();
     assert!(results(&stopped) == results(&whole));
+}
+
+#[test]
+fn a_balanced_run_goes_on_to_the_same_bits_and_keeps_its_values() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.freeze.unfreeze = vec!["head".into()];
+    config.training.epochs = 3;
+    config.data.augment = Augmentation::None;
+    let run = |name: &str| folder.path().join(name);
+    train(&config, &run("shuffled"), 2, to_the_end()).unwrap();
+    config.data.sampler = Sampler::Balanced;
+    train(&config, &run("whole"), 2, to_the_end()).unwrap();
+    for steps in [2, 3] {
+        train(&config, &run("stopped"), 1, StopAfter(steps)).unwrap();
+    }
+    train(&config, &run("stopped"), 1, to_the_end()).unwrap();
+    config.engine.cache_limit_mib = 0;
+    train(&config, &run("nothing kept"), 2, to_the_end()).unwrap();
+    assert!(results(&run("whole")) == results(&run("stopped")));
+    assert!(results(&run("whole")) == results(&run("nothing kept")));
+    assert!(results(&run("whole")).1 != results(&run("shuffled")).1);
 }
 
 #[test]

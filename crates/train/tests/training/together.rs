@@ -2,7 +2,7 @@
 
 use crate::support::{StopAfter, config, data, results, setup, to_the_end, train};
 use roentgen_cpu::CpuEngine;
-use roentgen_run::config::{Augmentation, Precision};
+use roentgen_run::config::{Augmentation, Precision, Sampler};
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, fit, fit_together};
 use std::path::Path;
@@ -207,6 +207,7 @@ fn strangers_are_refused_by_name() {
         fit_together(&mut setups, &engine, &out, &mut to_the_end()).unwrap_err().to_string()
     };
     assert!(refusal(&|c| c.training.batch_size = 4).contains("another batch size"));
+    assert!(refusal(&|c| c.data.sampler = Sampler::Balanced).contains("another sampler"));
     assert!(refusal(&|c| c.training.seed = 1).contains("another order of images"));
     assert!(refusal(&|c| c.network.architecture = "resnet34".into()).contains("another architecture"));
     assert!(refusal(&|c| c.data.augment = Augmentation::None).contains("another augmentation"));
