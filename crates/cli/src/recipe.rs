@@ -52,6 +52,9 @@ pub struct Recipe {
     /// Scale the gradients of a step down where their norm, all together, exceeds this [default: never]
     #[arg(long, value_name = "NORM")]
     pub clip_norm: Option<f32>,
+    /// Validate and keep a running average of the weights with this decay, such as 0.999 [default: none]
+    #[arg(long, value_name = "DECAY")]
+    pub average: Option<f32>,
     /// Stop after so many epochs without a lower validation loss [default: never]
     #[arg(long, value_name = "EPOCHS")]
     pub patience: Option<usize>,
@@ -96,6 +99,7 @@ impl Recipe {
         training.label_smoothing = self.label_smoothing.unwrap_or(training.label_smoothing);
         training.focal_gamma = self.focal_loss.unwrap_or(training.focal_gamma);
         training.clip_norm = self.clip_norm.or(training.clip_norm);
+        training.average_decay = self.average.or(training.average_decay);
         training.patience = self.patience.or(training.patience);
         if let Some(groups) = &self.lr_group {
             training.learning_rates = groups.iter().cloned().collect();

@@ -203,6 +203,10 @@ pub struct TrainingSettings {
     /// Stop after so many optimiser steps in all, for comparisons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
+    /// Decay, in `(0, 1)`, of a running average of the weights, from the start weights on: validation and the model then
+    /// have the averaged weights. None is kept where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_decay: Option<f32>,
     /// Stop after so many epochs without a lower validation loss; never where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
@@ -230,6 +234,7 @@ impl Default for TrainingSettings {
             label_smoothing: 0.0,
             focal_gamma: 0.0,
             max_steps: None,
+            average_decay: None,
             patience: None,
             select: Select::Last,
             seed: 0,

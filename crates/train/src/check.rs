@@ -25,6 +25,9 @@ pub(crate) fn check(config: &Config) -> Result<(), TrainError> {
     let nesterov_fits = !training.nesterov || momentum > 0.0 && training.optimizer == Optimizer::Sgd;
     ensure(nesterov_fits, "nesterov", true, "SGD with a momentum above 0")?;
     ensure(training.max_steps != Some(0), "the largest number of steps", 0, "at least 1")?;
+    if let Some(decay) = training.average_decay {
+        ensure(decay > 0.0 && decay < 1.0, "the decay of the averaged weights", decay, "above 0 and below 1")?;
+    }
     ensure(training.patience != Some(0), "the patience in epochs", 0, "at least 1")?;
     if let Some(norm) = training.clip_norm {
         ensure(norm > 0.0 && norm.is_finite(), "the largest norm of the gradients", norm, "a positive number")?;

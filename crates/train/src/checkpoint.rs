@@ -3,7 +3,7 @@
 use crate::{Setup, TrainError};
 use roentgen_nn::optimizer::Optimizer;
 use roentgen_nn::weights::{StateDict, TensorToWrite, ValuesToWrite, read_safetensors_metadata, write_safetensors};
-use roentgen_nn::{ParameterSet, ParameterStore};
+use roentgen_nn::{FreezePlan, ParameterSet, ParameterStore};
 use roentgen_run::config::TrainingSettings;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::{FORMAT_VERSION, RunError};
@@ -12,6 +12,7 @@ use std::path::Path;
 
 const METADATA_KEY: &str = "roentgen_checkpoint";
 const LIVE: &str = "live.";
+const AVERAGED: &str = "averaged.";
 const OPTIMIZER: &str = "optimizer.";
 
 /// Where a run stands. Sums are kept as numbers that read back to the bit.
@@ -90,20 +91,25 @@ impl Checkpoint {
             && self.best.is_some_and(|best| best.ends_patience(self.epochs_done, training))
     }
 
-    /// Writes weights, optimizer state and position.
-    pub(crate) fn write(&self, path: &Path, store: &ParameterStore, optimizer: &Optimizer) -> Result<(), RunError> {
-        let live = store.state_dict(ParameterSet::Live);
-        let state = optimizer.state();
-        let named = |prefix: &'static str, dict: &StateDict| -> Vec<String> {
-            dict.tensors.iter().map(|(name, _)| format!("{prefix}{name}")).collect()
-        };
-        let (live_names, state_names) = (named(LIVE, &live), named(OPTIMIZER, &state));
+    /// Writes weights, averaged ones where they are kept, optimizer state and position.
+    pub(crate) fn write(
+        &self,
+        path: &Path,
+        store: &ParameterStore,
+        plan: &FreezePlan,
+        optimizer: &Optimizer,
+    ) -> Result<(), RunError> {
+        let parts = [
+            (LIVE, store.state_dict(ParameterSet::Live)),
+            (AVERAGED, store.averaged_state(plan)),
+            (OPTIMIZER, optimizer.state()),
+        ];
+        let all = || parts.iter().flat_map(|(prefix, dict)| dict.tensors.iter().map(move |tensor| (prefix, tensor)));
+        let names: Vec<String> = all().map(|(prefix, (name, _))| format!("{prefix}{name}")).collect();
         let metadata = serde_json::to_string(self).expect("a position is plain data");
         write_atomically(path, |file| {
-            let names = live_names.iter().chain(&state_names);
-            let tensors: Vec<TensorToWrite<'_>> = names
-                .zip(live.tensors.iter().chain(&state.tensors))
-                .map(|(name, (_, tensor))| TensorToWrite {
+            let tensors: Vec<TensorToWrite<'_>> = (names.iter().zip(all()))
+                .map(|(name, (_, (_, tensor)))| TensorToWrite {
                     name,
                     shape: &tensor.shape,
                     values: ValuesToWrite::from(&tensor.values),
@@ -168,10 +174,13 @@ impl Checkpoint {
         let checkpoint = Checkpoint::read(path)?;
         checkpoint.check(setup)?;
         let mut live = StateDict::default();
+        let mut averaged = StateDict::default();
         let mut state = StateDict::default();
         for (name, tensor) in StateDict::open(path)?.tensors {
             if let Some(name) = name.strip_prefix(LIVE) {
                 live.tensors.push((name.to_owned(), tensor));
+            } else if let Some(name) = name.strip_prefix(AVERAGED) {
+                averaged.tensors.push((name.to_owned(), tensor));
             } else if let Some(name) = name.strip_prefix(OPTIMIZER) {
                 state.tensors.push((name.to_owned(), tensor));
             }
@@ -179,6 +188,15 @@ impl Checkpoint {
         let network = &setup.network;
         let fitted = live.fit(path, network.architecture(), &store.expected(), network.head_module(), false)?;
         store.take(&fitted.tensors);
+        if setup.config.training.average_decay.is_some()
+            && let Err(tensor) = store.restore_average(&averaged, &setup.plan)
+        {
+            return Err(TrainError::Checkpoint {
+                file: path.clone(),
+                found: format!("no averaged weights `{tensor}` of the right size"),
+                expected: "those that `average_decay` in config.toml asks for".into(),
+            });
+        }
         if let Err(tensor) = optimizer.restore(&state) {
             return Err(TrainError::Checkpoint {
                 file: path.clone(),

@@ -71,6 +71,9 @@ impl<'a> Learner<'a> {
             saved = Some((position.epochs_done, position.step));
             position
         } else {
+            if setup.config.training.average_decay.is_some() {
+                store.start_average();
+            }
             write_table::<EpochRecord>(&setup.run.history_file(), &HISTORY_HEADER, &[])?;
             write_table::<StepRecord>(&setup.run.steps_file(), &STEPS_HEADER, &[])?;
             Checkpoint::start(setup, engine.bits())
@@ -147,6 +150,9 @@ impl<'a> Learner<'a> {
         if let Err(norm) = self.stepper.update(&mut self.store, self.rate.at(self.position.step)) {
             return Err(self.not_finite("the norm of the gradients of", self.position.step + 1, norm));
         }
+        if let Some(decay) = setup.config.training.average_decay {
+            self.store.average(&setup.plan, decay);
+        }
         self.position.step += 1;
         self.position.steps_in_epoch += 1;
         let sums = &mut self.position.sums;
@@ -204,7 +210,8 @@ impl<'a> Learner<'a> {
             let entries: Vec<&[f32]> = validation.cut.iter().map(|id| fed.part(*id, images.clone())).collect();
             // Nothing is drawn in evaluation mode.
             let draws = Draws { seed: 0, epoch: 0, rows: &fed.rows[images.clone()] };
-            program.forward(&mut self.store, ParameterSet::Live, &entries, images.len(), draws)?;
+            // Where no average is kept, the averaged set is the live one.
+            program.forward(&mut self.store, ParameterSet::Averaged, &entries, images.len(), draws)?;
             let logits = &mut validation.logits;
             program.read(setup.network.output(), logits)?;
             for (logits, &label) in logits.chunks_exact(setup.network.classes()).zip(&fed.labels[images]) {
@@ -262,7 +269,7 @@ impl<'a> Learner<'a> {
         self.position.seconds_in_epoch = 0.0;
         if improved.is_some() {
             let file = setup.run.best_checkpoint_file();
-            write_model(&file, &setup.description(), &self.store, ParameterSet::Live)?;
+            write_model(&file, &setup.description(), &self.store, ParameterSet::Averaged)?;
         }
         self.save(run, observer)?;
         let waiting = trained.waited_s / trained.seconds.max(f64::MIN_POSITIVE);
@@ -306,7 +313,12 @@ impl<'a> Learner<'a> {
         self.check_weights()?;
         append_rows(&self.setup.run.steps_file(), &self.unwritten)?;
         self.unwritten.clear();
-        self.position.write(&self.setup.run.last_checkpoint_file(), &self.store, &self.stepper.optimizer)?;
+        self.position.write(
+            &self.setup.run.last_checkpoint_file(),
+            &self.store,
+            &self.setup.plan,
+            &self.stepper.optimizer,
+        )?;
         self.saved = Some((self.position.epochs_done, self.position.step));
         observer.event(run, Event::Saved);
         Ok(())
@@ -317,7 +329,7 @@ impl<'a> Learner<'a> {
         let setup = self.setup;
         let best = self.position.best.filter(|_| setup.config.training.select == Select::Best);
         let Some(best) = best else {
-            write_model(&setup.run.model_file(), &setup.description(), &self.store, ParameterSet::Live)?;
+            write_model(&setup.run.model_file(), &setup.description(), &self.store, ParameterSet::Averaged)?;
             return Ok(self.position.epochs_done);
         };
         let mut chosen = ParameterStore::new(&setup.network);

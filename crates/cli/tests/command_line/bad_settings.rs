@@ -65,6 +65,7 @@ fn rates_of_groups_that_cannot_be() {
 fn losses_that_cannot_be() {
     let words = ["the sampler of unshuffled images is balanced; expected shuffled"];
     refused(&["--sampler", "balanced", "--no-shuffle"], &words);
+    refused(&["--average", "1"], &["the decay of the averaged weights is 1; expected above 0 and below 1"]);
     refused(&["--label-smoothing", "1"], &["label smoothing is 1; expected at least 0 and below 1"]);
     refused(&["--focal-loss", "-1"], &["unexpected argument '-1'"]);
     refused(&["--focal-loss=-1"], &["the focal loss's gamma is -1; expected at least 0"]);

@@ -303,6 +303,38 @@ fn a_balanced_run_goes_on_to_the_same_bits_and_keeps_its_values() {
 }
 
 #[test]
+fn averaged_weights_are_validated_written_and_resumed_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    let run = |name: &str| folder.path().join(name);
+    train(&config, &run("live"), 2, to_the_end()).unwrap();
+    config.training.average_decay = Some(0.9);
+    train(&config, &run("whole"), 2, to_the_end()).unwrap();
+    for steps in [2, 3] {
+        train(&config, &run("stopped"), 1, StopAfter(steps)).unwrap();
+    }
+    train(&config, &run("stopped"), 2, to_the_end()).unwrap();
+    assert!(results(&run("whole")) == results(&run("stopped")));
+    // The steps are those of the live weights; what is validated and written is not.
+    let (live, averaged) = (results(&run("live")), results(&run("whole")));
+    assert!(live.1 == averaged.1 && live.0 != averaged.0 && live.2 != averaged.2);
+    let last = StateDict::open(&RunDirectory::new(run("whole")).last_checkpoint_file()).unwrap();
+    let model = StateDict::open(&RunDirectory::new(run("whole")).model_file()).unwrap();
+    for name in ["fc.3.weight", "layer4.0.bn1.running_mean"] {
+        assert!(last.get(&format!("averaged.{name}")) == model.get(name), "{name}");
+    }
+    assert!(last.get("live.fc.3.weight") != model.get("fc.3.weight"));
+    assert!(last.get("averaged.conv1.weight").is_none(), "it never differs");
+    // A checkpoint without them does not do.
+    config.training.average_decay = None;
+    train(&config, &run("without"), 2, StopAfter(1)).unwrap();
+    config.training.average_decay = Some(0.9);
+    let error = train(&config, &run("without"), 2, to_the_end()).unwrap_err().to_string();
+    assert!(error.contains("no averaged weights `layer4"), "{error}");
+}
+
+#[test]
 fn settings_out_of_range_are_named() {
     let folder = tempfile::tempdir().unwrap();
     data(&folder.path().join("data"));
