@@ -65,6 +65,9 @@ impl Observer for TrainingProgress {
                 ));
                 self.bar.set_position(step);
             }
+            Event::Unfrozen { epoch, plan } => {
+                self.line(&format!("from epoch {epoch} on {} are trained", plan.selectors().join(", ")));
+            }
             Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
             Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
             Event::Saved | Event::Failed { .. } => {}

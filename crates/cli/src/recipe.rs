@@ -4,7 +4,7 @@
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
 use roentgen_run::Config;
-use roentgen_run::config::{OneCycle, Sampler, Schedule};
+use roentgen_run::config::{OneCycle, Sampler, Schedule, Unfreezing};
 
 /// The training recipe; what is not given keeps its default.
 #[derive(Debug, Default, Args)]
@@ -37,6 +37,9 @@ pub struct Recipe {
     /// one-cycle: momentum (AdamW: beta 1) where the rate is highest, and at both ends [default: 0.85,0.95]
     #[arg(long, value_name = "LOW,HIGH", value_parser = range)]
     pub momentum_range: Option<(f32, f32)>,
+    /// Train a part of the network too from an epoch on, such as 3=layer4; may be given several times
+    #[arg(long, value_name = "EPOCH=NAMES", value_parser = unfreezing)]
+    pub unfreeze_at: Option<Vec<Unfreezing>>,
     /// Learning rates of their own for parts of the network, such as layer4=1e-4,head=1e-3
     #[arg(long, value_name = "NAME=RATE,...", value_delimiter = ',', value_parser = learning_rate)]
     pub lr_group: Option<Vec<(String, f32)>>,
@@ -90,6 +93,9 @@ impl Recipe {
                 SamplerName::Shuffled => Sampler::Shuffled,
                 SamplerName::Balanced => Sampler::Balanced,
             };
+        }
+        if let Some(unfreeze_at) = &self.unfreeze_at {
+            config.freeze.unfreeze_at.clone_from(unfreeze_at);
         }
         let training = &mut config.training;
         training.schedule = self.schedule(training.schedule)?;
@@ -181,4 +187,11 @@ fn range(text: &str) -> Result<(f32, f32), String> {
 fn learning_rate(group: &str) -> Result<(String, f32), String> {
     let parts = group.split_once('=').and_then(|(name, rate)| Some((name.to_owned(), rate.parse().ok()?)));
     parts.ok_or_else(|| "expected NAME=RATE, such as layer4=1e-4".to_owned())
+}
+
+/// `EPOCH=NAMES`.
+fn unfreezing(text: &str) -> Result<Unfreezing, String> {
+    let parts = text.split_once('=').and_then(|(epoch, names)| Some((epoch.parse().ok()?, names)));
+    let (epoch, names) = parts.ok_or("expected EPOCH=NAMES, such as 3=layer4")?;
+    Ok(Unfreezing { epoch, names: names.split(',').map(str::to_owned).collect() })
 }

@@ -176,14 +176,15 @@ pub fn train(
     environment.write(&run.environment_file())?;
     // Before this there is nothing to save, and Ctrl-C ends the program as usual.
     let stop = interrupt::flag();
-    let plan = &setup.plan;
+    let trained: Vec<String> =
+        setup.stages.iter().map(|stage| stage.plan.trainable_count(&setup.network).to_string()).collect();
     eprintln!(
         "{} on {} images ({} for validation), {}: training {} of {} parameters, {} on {} threads",
         setup.network.architecture(),
         setup.train_rows.len(),
         setup.validation_rows.len(),
         environment.start,
-        plan.trainable_count(&setup.network),
+        trained.join(", later "),
         setup.network.parameter_count(),
         engine.description(),
         engine.threads(),

@@ -147,11 +147,28 @@ pub struct FreezeSettings {
     pub unfreeze: Vec<String>,
     /// How a batch norm without trainable parameters behaves while training.
     pub frozen_batch_norm: FrozenBatchNorm,
+    /// What is trained too from a later epoch on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfreeze_at: Vec<Unfreezing>,
+}
+
+/// What is trained too from an epoch on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unfreezing {
+    /// From 2.
+    pub epoch: usize,
+    /// `all`, or torchvision module names.
+    pub names: Vec<String>,
 }
 
 impl Default for FreezeSettings {
     fn default() -> Self {
-        FreezeSettings { unfreeze: vec!["head".into()], frozen_batch_norm: FrozenBatchNorm::Eval }
+        FreezeSettings {
+            unfreeze: vec!["head".into()],
+            frozen_batch_norm: FrozenBatchNorm::Eval,
+            unfreeze_at: Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checkpoints: one file with weights, buffers, optimizer state and position, replaced atomically.
 
-use crate::{Setup, TrainError};
+use crate::{Setup, Stage, TrainError};
 use roentgen_nn::optimizer::Optimizer;
 use roentgen_nn::weights::{StateDict, TensorToWrite, ValuesToWrite, read_safetensors_metadata, write_safetensors};
 use roentgen_nn::{FreezePlan, ParameterSet, ParameterStore};
@@ -30,7 +30,7 @@ pub struct Checkpoint {
     pub sums: EpochSums,
     /// The best epoch so far by validation loss.
     pub best: Option<BestEpoch>,
-    /// The freeze plan's names.
+    /// The names of the freeze plan that holds now.
     pub unfreeze: Vec<String>,
     /// Names of the trained tensors: a resumed run trains these and no others.
     pub trained: Vec<String>,
@@ -74,15 +74,26 @@ impl BestEpoch {
 impl Checkpoint {
     /// The start of a run.
     pub(crate) fn start(setup: &Setup, instruction_set: String) -> Checkpoint {
-        let tensors = setup.network.tensors();
-        Checkpoint {
+        let mut start = Checkpoint {
             format_version: FORMAT_VERSION,
-            unfreeze: setup.plan.selectors().to_vec(),
-            trained: setup.plan.trainable_tensors().map(|index| tensors[index].name.clone()).collect(),
             data_fingerprint: setup.data_fingerprint.clone(),
             instruction_set,
             ..Checkpoint::default()
-        }
+        };
+        start.record(setup, &setup.stages[0].plan);
+        start
+    }
+
+    /// Takes down what is trained from now on.
+    pub(crate) fn record(&mut self, setup: &Setup, plan: &FreezePlan) {
+        let tensors = setup.network.tensors();
+        self.unfreeze = plan.selectors().to_vec();
+        self.trained = plan.trainable_tensors().map(|index| tensors[index].name.clone()).collect();
+    }
+
+    /// The stage that the optimizer is in: that of the last step. A new one begins with the first step of its epoch.
+    pub(crate) fn stage<'a>(&self, setup: &'a Setup) -> &'a Stage {
+        setup.stage(self.epochs_done + usize::from(self.steps_in_epoch > 0))
     }
 
     /// Whether the run ended because its validation loss did not fall for as many epochs as its patience.
@@ -150,7 +161,8 @@ impl Checkpoint {
     /// [`TrainError::Checkpoint`] where it does not.
     pub fn check(&self, setup: &Setup) -> Result<(), TrainError> {
         let file = setup.run.last_checkpoint_file();
-        let ours = Checkpoint::start(setup, String::new());
+        let mut ours = Checkpoint::start(setup, String::new());
+        ours.record(setup, &self.stage(setup).plan);
         if self.trained != ours.trained {
             let found = format!("it trains {} ({} tensors)", self.unfreeze.join(","), self.trained.len());
             let expected = format!("{} ({} tensors), as config.toml says", ours.unfreeze.join(","), ours.trained.len());
@@ -164,15 +176,16 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reads the run's last checkpoint into store and optimizer, after checking that it belongs to the setup.
+    /// Reads the rest of the run's last checkpoint, whose position this is, into store and optimizer, after checking that it
+    /// belongs to the setup. The optimizer is that of [`Checkpoint::stage`].
     pub(crate) fn restore(
+        &self,
         setup: &Setup,
         store: &mut ParameterStore,
         optimizer: &mut Optimizer,
-    ) -> Result<Checkpoint, TrainError> {
+    ) -> Result<(), TrainError> {
         let path = &setup.run.last_checkpoint_file();
-        let checkpoint = Checkpoint::read(path)?;
-        checkpoint.check(setup)?;
+        self.check(setup)?;
         let mut live = StateDict::default();
         let mut averaged = StateDict::default();
         let mut state = StateDict::default();
@@ -189,7 +202,7 @@ impl Checkpoint {
         let fitted = live.fit(path, network.architecture(), &store.expected(), network.head_module(), false)?;
         store.take(&fitted.tensors);
         if setup.config.training.average_decay.is_some()
-            && let Err(tensor) = store.restore_average(&averaged, &setup.plan)
+            && let Err(tensor) = store.restore_average(&averaged, &self.stage(setup).plan)
         {
             return Err(TrainError::Checkpoint {
                 file: path.clone(),
@@ -204,6 +217,6 @@ impl Checkpoint {
                 expected: "the optimizer that config.toml names".into(),
             });
         }
-        Ok(checkpoint)
+        Ok(())
     }
 }

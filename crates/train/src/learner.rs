@@ -59,14 +59,17 @@ impl<'a> Learner<'a> {
     pub(crate) fn new(
         setup: &'a Setup,
         mut store: ParameterStore,
-        engine: &dyn Engine,
+        engine: &'a dyn Engine,
         cuts: (&[ValueId], &[ValueId]),
         at_once: (usize, usize),
     ) -> Result<Learner<'a>, TrainError> {
-        let mut stepper = Stepper::new(setup, engine, cuts.0, at_once.0)?;
+        let file = setup.run.last_checkpoint_file();
+        let resumed = file.is_file().then(|| Checkpoint::read(&file)).transpose()?;
+        let stage = resumed.as_ref().map_or(&setup.stages[0], |position| position.stage(setup));
+        let mut stepper = Stepper::new(setup, engine, stage, cuts.0, at_once.0)?;
         let mut saved = None;
-        let position = if setup.run.last_checkpoint_file().is_file() {
-            let position = Checkpoint::restore(setup, &mut store, &mut stepper.optimizer)?;
+        let position = if let Some(position) = resumed {
+            position.restore(setup, &mut store, &mut stepper.optimizer)?;
             discard_after(setup, &position)?;
             saved = Some((position.epochs_done, position.step));
             position
@@ -142,6 +145,12 @@ impl<'a> Learner<'a> {
         let begun = Instant::now();
         let setup = self.setup;
         let epoch = self.position.epochs_done + 1;
+        let stage = setup.stage(epoch);
+        if stage.from_epoch != self.stepper.stage.from_epoch {
+            self.stepper.enter(stage);
+            self.position.record(setup, &stage.plan);
+            observer.event(run, Event::Unfrozen { epoch, plan: &stage.plan });
+        }
         let batch = self.stepper.gradients_of(&mut self.store, fed, epoch)?;
         let loss = batch.loss / batch.weight;
         if !loss.is_finite() {
@@ -151,7 +160,7 @@ impl<'a> Learner<'a> {
             return Err(self.not_finite("the norm of the gradients of", self.position.step + 1, norm));
         }
         if let Some(decay) = setup.config.training.average_decay {
-            self.store.average(&setup.plan, decay);
+            self.store.average(&stage.plan, decay);
         }
         self.position.step += 1;
         self.position.steps_in_epoch += 1;

@@ -12,6 +12,7 @@ mod progress;
 mod schedule;
 mod setup;
 mod step;
+mod unfreezing;
 mod values_file;
 
 pub use checkpoint::Checkpoint;
@@ -20,3 +21,4 @@ pub use fit::{Outcome, check_together, fit, fit_together};
 pub use progress::{Event, Observer};
 pub use schedule::{LearningRate, StepRates};
 pub use setup::{Setup, class_weights, optimizer_rule};
+pub use unfreezing::Stage;

@@ -1,6 +1,7 @@
 //! What training tells whoever watches.
 
 use crate::TrainError;
+use roentgen_nn::FreezePlan;
 use roentgen_run::history::EpochRecord;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,13 @@ pub enum Event<'a> {
     Reopened {
         /// What was removed.
         removed: &'a [PathBuf],
+    },
+    /// More is trained from this epoch on.
+    Unfrozen {
+        /// From 1.
+        epoch: usize,
+        /// What is trained now.
+        plan: &'a FreezePlan,
     },
     /// An optimizer step was taken.
     Step {

@@ -1,6 +1,7 @@
 //! Everything that training needs, checked and resolved from a configuration before the first image is read.
 
 use crate::check::check;
+use crate::unfreezing::{Stage, stage_of, stages};
 use crate::{LearningRate, TrainError};
 use roentgen_data::{Augment, Manifest, Split, Transform, balanced_order, epoch_order};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
@@ -24,8 +25,10 @@ pub struct Setup {
     pub validation_rows: Vec<usize>,
     /// The network with its head.
     pub network: Network,
-    /// What is trained.
+    /// All that is ever trained: the plan of the last stage. It decides where the run is cut.
     pub plan: FreezePlan,
+    /// What is trained when, from the first epoch on; one stage, unless layers are unfrozen on the way.
+    pub stages: Vec<Stage>,
     /// The learning rates of the network's tensors that have one of their own.
     pub rates: Vec<Option<f32>>,
     /// The start weights.
@@ -50,7 +53,8 @@ impl Setup {
     /// # Errors
     /// Where a setting is out of range, a name is unknown, or the data lacks a split or class.
     pub fn check(config: &Config, manifest: &Manifest) -> Result<(), TrainError> {
-        resolve(config, manifest).map(|_| ())
+        let (network, stages) = resolve(config, manifest)?;
+        own_rates(config, &network, &stages).map(|_| ())
     }
 
     /// Checks the settings against the data and builds the network; `skip` holds rows that are left out, and
@@ -65,7 +69,7 @@ impl Setup {
         weights: Option<&Path>,
         run: RunDirectory,
     ) -> Result<Setup, TrainError> {
-        let (network, plan, rates) = resolve(&config, &manifest)?;
+        let (network, stages) = resolve(&config, &manifest)?;
         let kept = |rows: Vec<usize>| -> Vec<usize> { rows.into_iter().filter(|row| !skip.contains(row)).collect() };
         let train_rows = kept(manifest.require_split(Split::Train)?);
         let validation_rows = kept(manifest.rows_of(Split::Validation));
@@ -86,6 +90,7 @@ impl Setup {
                 });
             }
         }
+        let rates = own_rates(&config, &network, &stages)?;
         let memory_limit_bytes = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
         let mut store = ParameterStore::new(&network);
         let start = start_weights(&network, &mut store, weights, config.training.seed)?;
@@ -103,7 +108,8 @@ impl Setup {
             train_rows,
             validation_rows,
             network,
-            plan,
+            plan: stages[stages.len() - 1].plan.clone(),
+            stages,
             rates,
             store,
             start,
@@ -134,6 +140,11 @@ impl Setup {
             Sampler::Shuffled => epoch_order(&self.train_rows, seed, epoch, data.shuffle),
             Sampler::Balanced => balanced_order(&self.train_rows, |row| self.manifest.rows[row].label, seed, epoch),
         }
+    }
+
+    /// The stage that an epoch, from 1, is trained in.
+    pub fn stage(&self, epoch: usize) -> &Stage {
+        stage_of(&self.stages, epoch)
     }
 
     /// What the optimizer does with a parameter.
@@ -174,7 +185,11 @@ impl Setup {
             hidden: Some(self.config.network.hidden),
             dropout: Some(self.config.network.dropout),
             preprocessing: Preprocessing::imagenet(self.config.data.image_size),
-            unfreeze: self.config.freeze.unfreeze.clone(),
+            unfreeze: {
+                let freeze = &self.config.freeze;
+                let later = freeze.unfreeze_at.iter().flat_map(|unfreezing| &unfreezing.names);
+                freeze.unfreeze.iter().chain(later).cloned().collect()
+            },
             frozen_batch_norm: match self.config.freeze.frozen_batch_norm {
                 config::FrozenBatchNorm::Eval => "eval".into(),
                 config::FrozenBatchNorm::Train => "train".into(),
@@ -230,8 +245,8 @@ pub fn class_weights(
     }
 }
 
-/// The network, its freeze plan and its groups of learning rates, from settings that were checked.
-fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan, Vec<Option<f32>>), TrainError> {
+/// The network and its stages of training, from settings that were checked.
+fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, Vec<Stage>), TrainError> {
     check(config)?;
     manifest.require_two_classes()?;
     manifest.require_split(Split::Train)?;
@@ -262,8 +277,12 @@ fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan,
         config::FrozenBatchNorm::Eval => FrozenBatchNorm::Stored,
         config::FrozenBatchNorm::Train => FrozenBatchNorm::Batch,
     };
-    let plan = FreezePlan::resolve(&network, &config.freeze.unfreeze, frozen)?;
+    let stages = stages(&network, &config.freeze, config.training.epochs, frozen)?;
+    Ok((network, stages))
+}
+
+/// The learning rates of tensors that have one of their own.
+fn own_rates(config: &Config, network: &Network, stages: &[Stage]) -> Result<Vec<Option<f32>>, TrainError> {
     let groups = config.training.learning_rates.iter().map(|(name, rate)| (name.as_str(), *rate));
-    let rates = group_rates(&network, &plan, groups)?;
-    Ok((network, plan, rates))
+    Ok(group_rates(network, &stages[stages.len() - 1].plan, groups)?)
 }

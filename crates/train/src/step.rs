@@ -1,18 +1,21 @@
 //! What an optimizer step is made of: forward and backward over a batch, cut or whole, and the update.
 
 use crate::feed::Fed;
-use crate::{Setup, StepRates, TrainError, micro_batch};
+use crate::{Setup, Stage, StepRates, TrainError, micro_batch};
 use roentgen_nn::optimizer::Optimizer;
 use roentgen_nn::{Draws, Engine, Gradients, ParameterSet, ParameterStore, Program, ValueId};
 use roentgen_run::history::as_written;
 use roentgen_run::predictions::largest;
 
-/// The training program of a run with its gradients and its optimizer.
+/// The training program of a stage of a run with its gradients and its optimizer.
 pub(crate) struct Stepper<'a> {
     setup: &'a Setup,
+    engine: &'a dyn Engine,
+    pub(crate) stage: &'a Stage,
     cut: Vec<ValueId>,
     images_at_once: usize,
-    program: Box<dyn Program>,
+    /// `None` between two stages: of two programs there is memory for one.
+    program: Option<Box<dyn Program>>,
     gradients: Gradients,
     pub(crate) optimizer: Optimizer,
     /// `[N, K]`.
@@ -35,17 +38,20 @@ pub(crate) struct BatchSums {
 }
 
 impl<'a> Stepper<'a> {
-    /// Compiles the program that takes the values of a cut, and so many images at once.
+    /// Compiles the program of a stage that takes the values of a cut, and so many images at once.
     pub(crate) fn new(
         setup: &'a Setup,
-        engine: &dyn Engine,
+        engine: &'a dyn Engine,
+        stage: &'a Stage,
         cut: &[ValueId],
         images_at_once: usize,
     ) -> Result<Stepper<'a>, TrainError> {
-        let (network, plan) = (&setup.network, &setup.plan);
+        let (network, plan) = (&setup.network, &stage.plan);
         Ok(Stepper {
             setup,
-            program: engine.compile(&micro_batch::request(setup, cut, images_at_once))?,
+            engine,
+            stage,
+            program: Some(engine.compile(&micro_batch::request(setup, plan, cut, images_at_once))?),
             cut: cut.to_vec(),
             images_at_once,
             gradients: Gradients::new(network, plan),
@@ -54,6 +60,15 @@ impl<'a> Stepper<'a> {
             slope: Vec::new(),
             losses: Vec::new(),
         })
+    }
+
+    /// Goes on with another stage: the optimizer keeps what it knows of the parameters that were trained already.
+    pub(crate) fn enter(&mut self, stage: &'a Stage) {
+        let (network, setup) = (&self.setup.network, self.setup);
+        self.stage = stage;
+        self.program = None;
+        self.gradients = Gradients::new(network, &stage.plan);
+        self.optimizer = self.optimizer.extended(network, &stage.plan, |name| setup.parameter_settings(name));
     }
 
     /// Whether batches are cut to keep a memory limit, and into how many images.
@@ -69,15 +84,22 @@ impl<'a> Stepper<'a> {
         epoch: usize,
     ) -> Result<BatchSums, TrainError> {
         let setup = self.setup;
+        let program = match &mut self.program {
+            Some(program) => program,
+            none => {
+                let request = micro_batch::request(setup, &self.stage.plan, &self.cut, self.images_at_once);
+                none.insert(self.engine.compile(&request)?)
+            }
+        };
         let mut sums = BatchSums { weight: setup.loss.total_weight(fed.labels), ..BatchSums::default() };
         for start in (0..fed.labels.len()).step_by(self.images_at_once) {
             let images = start..(start + self.images_at_once).min(fed.labels.len());
             let (rows, labels) = (&fed.rows[images.clone()], &fed.labels[images.clone()]);
             let entries: Vec<&[f32]> = self.cut.iter().map(|id| fed.part(*id, images.clone())).collect();
             let draws = Draws { seed: setup.config.training.seed, epoch: epoch as u64, rows };
-            self.program.forward(store, ParameterSet::Live, &entries, rows.len(), draws)?;
-            let Stepper { logits, slope, losses, .. } = self;
-            self.program.read(setup.network.output(), logits)?;
+            program.forward(store, ParameterSet::Live, &entries, rows.len(), draws)?;
+            let (logits, slope, losses) = (&mut self.logits, &mut self.slope, &mut self.losses);
+            program.read(setup.network.output(), logits)?;
             slope.resize(logits.len(), 0.0);
             setup.loss.losses(logits, labels, sums.weight, slope, losses);
             // One by one: how the batch is cut must not show in the sum.
@@ -88,7 +110,7 @@ impl<'a> Stepper<'a> {
                 break;
             }
             let continues = start > 0;
-            self.program.backward(store, ParameterSet::Live, &self.slope, &mut self.gradients, continues)?;
+            program.backward(store, ParameterSet::Live, slope, &mut self.gradients, continues)?;
         }
         Ok(sums)
     }

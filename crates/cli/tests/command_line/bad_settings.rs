@@ -62,6 +62,16 @@ fn rates_of_groups_that_cannot_be() {
 }
 
 #[test]
+fn unfreezing_that_cannot_be() {
+    refused(&["--unfreeze-at", "layer4"], &["invalid value 'layer4'", "expected EPOCH=NAMES, such as 3=layer4"]);
+    refused(&["--unfreeze-at", "2=layer9"], &["`layer9` selects no parameter of resnet18; nearest: layer"]);
+    refused(&["--unfreeze-at", "1=layer4"], &["an epoch at which something is unfrozen is 1 of 10; expected from 2"]);
+    refused(&["--unfreeze-at", "11=layer4"], &["is 11 of 10; expected from 2", "to the last epoch"]);
+    let twice = ["--unfreeze-at", "2=layer4", "--unfreeze-at", "3=layer4.1"];
+    refused(&twice, &["what is unfrozen on the way is layer4.1 from epoch 3, trained already"]);
+}
+
+#[test]
 fn losses_that_cannot_be() {
     let words = ["the sampler of unshuffled images is balanced; expected shuffled"];
     refused(&["--sampler", "balanced", "--no-shuffle"], &words);

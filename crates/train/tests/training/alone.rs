@@ -5,7 +5,7 @@ use roentgen_cpu::CpuEngine;
 use roentgen_data::Manifest;
 use roentgen_nn::ParameterSet;
 use roentgen_nn::weights::{StateDict, Values};
-use roentgen_run::config::{Augmentation, OneCycle, Optimizer, Sampler, Schedule, Select};
+use roentgen_run::config::{Augmentation, OneCycle, Optimizer, Sampler, Schedule, Select, Unfreezing};
 use roentgen_run::history::{EpochRecord, StepRecord, as_written, read_table};
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Checkpoint, Event, LearningRate, Observer, Outcome, Setup, TrainError, fit};
@@ -332,6 +332,57 @@ fn averaged_weights_are_validated_written_and_resumed_to_the_bit() {
     config.training.average_decay = Some(0.9);
     let error = train(&config, &run("without"), 2, to_the_end()).unwrap_err().to_string();
     assert!(error.contains("no averaged weights `layer4"), "{error}");
+}
+
+#[test]
+fn gradual_unfreezing_trains_what_it_says_and_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    let run = |name: &str| folder.path().join(name);
+    config.freeze.unfreeze = vec!["head".into()];
+    config.training.epochs = 3;
+    config.training.optimizer = Optimizer::Adamw;
+    config.training.average_decay = Some(0.8);
+    config.training.learning_rates = [("layer4".to_owned(), 0.001)].into();
+    config.freeze.unfreeze_at = vec![
+        Unfreezing { epoch: 3, names: vec!["layer3.1.bn2".into()] },
+        Unfreezing { epoch: 2, names: vec!["layer4.1".into()] },
+    ];
+    train(&config, &run("whole"), 2, to_the_end()).unwrap();
+    // Three steps an epoch: inside stages, and where one ends and the next begins.
+    for steps in [2, 1, 1, 2, 1] {
+        train(&config, &run("stopped"), 1, StopAfter(steps)).unwrap();
+    }
+    train(&config, &run("stopped"), 2, to_the_end()).unwrap();
+    assert!(results(&run("whole")) == results(&run("stopped")));
+
+    // The first epoch is that of the head alone, though the run is cut deeper.
+    let mut head = config.clone();
+    head.freeze.unfreeze_at.clear();
+    head.training.learning_rates.clear();
+    train(&head, &run("head"), 2, to_the_end()).unwrap();
+    assert_eq!(results(&run("whole")).2[0], results(&run("head")).2[0]);
+    assert_ne!(results(&run("whole")).2[1], results(&run("head")).2[1]);
+
+    // What moves when: tensors that differ from the start, checkpoint by checkpoint.
+    let start = setup(&config, &run("start")).store.state_dict(ParameterSet::Live);
+    let moved = |steps: u64, names: [&str; 3]| {
+        let out = run(&format!("after {steps}"));
+        train(&config, &out, 2, StopAfter(steps)).unwrap();
+        let file = RunDirectory::new(&out).last_checkpoint_file();
+        let last = StateDict::open(&file).unwrap();
+        let trained = Checkpoint::read(&file).unwrap().trained;
+        names.map(|name| {
+            let moved = last.get(&format!("live.{name}")) != start.get(name);
+            assert_eq!(moved, trained.iter().any(|trained| trained == name), "{name} after {steps}");
+            moved
+        })
+    };
+    let names = ["fc.3.weight", "layer4.1.conv2.weight", "layer3.1.bn2.weight"];
+    assert_eq!(moved(3, names), [true, false, false]);
+    assert_eq!(moved(4, names), [true, true, false]);
+    assert_eq!(moved(7, names), [true, true, true]);
 }
 
 #[test]
