@@ -63,6 +63,9 @@ pub struct Train {
     /// Take the settings of a config.toml; options given beside it win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Find a learning rate instead: 100 steps at growing rates, a picture and a suggestion in the run's folder
+    #[arg(long, conflicts_with = "resume")]
+    pub lr_find: bool,
     /// Train although patients stand in more than one split; the report says so
     #[arg(long)]
     pub allow_leaks: bool,

@@ -8,6 +8,7 @@ mod evaluate;
 mod failure;
 mod interrupt;
 mod layers;
+mod lr_find;
 mod predict;
 mod progress;
 mod recipe;

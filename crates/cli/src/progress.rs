@@ -68,6 +68,10 @@ impl Observer for TrainingProgress {
             Event::Unfrozen { epoch, plan } => {
                 self.line(&format!("from epoch {epoch} on {} are trained", plan.selectors().join(", ")));
             }
+            Event::RangeStep { step, steps, learning_rate, loss } => {
+                self.status(format!("step {step}/{steps}: learning rate {learning_rate:.1e}, loss {loss:.4}"));
+                self.bar.set_position(step as u64);
+            }
             Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
             Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
             Event::Saved | Event::Failed { .. } => {}

@@ -3,7 +3,8 @@
 use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
 use crate::progress::TrainingProgress;
-use crate::{interrupt, resolve, start};
+use crate::{interrupt, lr_find, resolve, start};
+use roentgen_cpu::CpuEngine;
 use roentgen_data::{DataError, Manifest};
 use roentgen_nn::Engine;
 use roentgen_run::config::{FrozenBatchNorm, Schedule};
@@ -19,6 +20,9 @@ pub fn run(arguments: &Train) -> Outcome {
         Some(path) => resumed(arguments, RunDirectory::open(path)?)?,
         None => begun(arguments)?,
     };
+    if arguments.lr_find {
+        return lr_find::run(config, &run, arguments.allow_leaks);
+    }
     let outcome = train(config, run.clone(), resumes, arguments.allow_leaks, &[])?;
     match outcome {
         roentgen_train::Outcome::Finished { epoch } => {
@@ -130,19 +134,7 @@ pub fn train(
 ) -> Outcome<roentgen_train::Outcome> {
     // `None` also where there is no folder yet.
     let mut held = run.lock()?;
-    let engine = start::engine(config.engine.threads)?;
-    let manifest = start::manifest(&config.data.root)?;
-    Setup::check(&config, &manifest)?;
-    check_leaks(&manifest, allow_leaks)?;
-    // The test images as well: the report lists what evaluation will leave out.
-    let all: Vec<usize> = (0..manifest.rows.len()).collect();
-    let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads())?;
-    let skip: Vec<usize> = bad.iter().map(|(row, _)| *row).collect();
-    let weights = match resumes {
-        true => None,
-        false => start::weight_file(&config.network.weights, &config.network.architecture)?,
-    };
-    let mut setup = Setup::new(config, manifest, &skip, weights.as_deref(), run.clone())?;
+    let Prepared { mut setup, engine, bad } = prepare(config, &run, resumes, allow_leaks)?;
     let known = resumes.then(|| Environment::read(&run.environment_file())).transpose()?;
     if resumes {
         let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
@@ -158,9 +150,6 @@ pub fn train(
         environment.warnings.extend(new);
         let mut seen = BTreeSet::new();
         environment.warnings.retain(|warning| seen.insert(warning.clone()));
-    }
-    if setup.memory_limit_bytes.is_none() {
-        setup.memory_limit_bytes = start::available_memory_bytes();
     }
     // What cannot run leaves the folder as it was.
     roentgen_train::check_together(&[&setup], &engine)?;
@@ -202,6 +191,37 @@ pub fn train(
     })?;
     drop(held);
     Ok(outcome)
+}
+
+/// What training needs, checked before anything is written.
+pub struct Prepared {
+    /// Settings, data, network and start weights.
+    pub setup: Setup,
+    /// What computes.
+    pub engine: CpuEngine,
+    /// Rows that cannot be decoded and are left out.
+    pub bad: Vec<(usize, DataError)>,
+}
+
+/// Reads and checks everything that a configuration names. `resumes` is whether the weights are those of a checkpoint.
+pub fn prepare(config: Config, run: &RunDirectory, resumes: bool, allow_leaks: bool) -> Outcome<Prepared> {
+    let engine = start::engine(config.engine.threads)?;
+    let manifest = start::manifest(&config.data.root)?;
+    Setup::check(&config, &manifest)?;
+    check_leaks(&manifest, allow_leaks)?;
+    // The test images as well: the report lists what evaluation will leave out.
+    let all: Vec<usize> = (0..manifest.rows.len()).collect();
+    let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads())?;
+    let skip: Vec<usize> = bad.iter().map(|(row, _)| *row).collect();
+    let weights = match resumes {
+        true => None,
+        false => start::weight_file(&config.network.weights, &config.network.architecture)?,
+    };
+    let mut setup = Setup::new(config, manifest, &skip, weights.as_deref(), run.clone())?;
+    if setup.memory_limit_bytes.is_none() {
+        setup.memory_limit_bytes = start::available_memory_bytes();
+    }
+    Ok(Prepared { setup, engine, bad })
 }
 
 /// A patient in two splits makes every test figure too good.

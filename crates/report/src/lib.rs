@@ -12,6 +12,7 @@ mod lettering;
 mod numerals;
 mod page;
 mod plots;
+mod range_test;
 mod scores;
 mod settings;
 mod sheet;
@@ -20,4 +21,5 @@ mod trend;
 
 pub use error::ReportError;
 pub use page::write_report;
+pub use range_test::write_range_test;
 pub use sheet::{Pixels, Sheet, Tile, write_sheets};

@@ -107,13 +107,25 @@ impl RunDirectory {
         self.path.join("cache")
     }
 
+    /// `lr-find.csv`: the steps of a learning-rate range test.
+    pub fn range_test_file(&self) -> PathBuf {
+        self.path.join("lr-find.csv")
+    }
+
+    /// `lr-find.svg`: its losses over the rate.
+    pub fn range_test_plot(&self) -> PathBuf {
+        self.path.join("lr-find.svg")
+    }
+
     /// `report.html`.
     pub fn report_file(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
-    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing.
+    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing, and so do the
+    /// files of a range test.
     pub fn state(&self) -> RunState {
+        let counts = |path: &Path| !is_part(path) && path != self.range_test_file() && path != self.range_test_plot();
         if self.model_file().is_file() {
             RunState::Finished
         } else if self.last_checkpoint_file().is_file() {
@@ -121,7 +133,7 @@ impl RunDirectory {
         } else if self.config_file().is_file() {
             RunState::Started
         } else if std::fs::read_dir(&self.path)
-            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| !is_part(&entry.path()))))
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| counts(&entry.path()))))
         {
             RunState::Foreign
         } else {
@@ -275,6 +287,9 @@ mod tests {
     fn states_follow_the_files() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::new(folder.path().join("run"));
+        assert_eq!(run.state(), RunState::Absent);
+        std::fs::create_dir(run.path()).unwrap();
+        [run.range_test_file(), run.range_test_plot()].iter().for_each(|file| std::fs::write(file, b"x").unwrap());
         assert_eq!(run.state(), RunState::Absent);
         run.create(&Config::default()).unwrap();
         assert_eq!(run.state(), RunState::Started);

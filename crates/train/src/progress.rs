@@ -46,6 +46,17 @@ pub enum Event<'a> {
         /// Images per second in this epoch.
         images_per_s: f64,
     },
+    /// A step of a range test was taken.
+    RangeStep {
+        /// From 1.
+        step: usize,
+        /// Steps in all, where the loss does not end the test before.
+        steps: usize,
+        /// The rate that it was taken with.
+        learning_rate: f64,
+        /// Mean loss of the batch.
+        loss: f64,
+    },
     /// Validation goes on.
     Validation {
         /// Images that lie behind.

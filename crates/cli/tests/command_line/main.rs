@@ -15,6 +15,7 @@ mod help;
 mod interrupt;
 mod kill;
 mod leaks;
+mod lr_find;
 mod output;
 mod skipping;
 mod start_weights;

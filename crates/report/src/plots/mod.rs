@@ -9,12 +9,14 @@ mod ticks;
 
 pub(crate) use line_chart::{LineChart, Role, Scale, Series};
 pub(crate) use matrix::Matrix;
+pub(crate) use ticks::Axis;
 
 use crate::{ReportError, templates};
 use roentgen_run::RunDirectory;
 use roentgen_run::directory::write_atomically;
 use serde::Serialize;
 use std::io::Write;
+use std::path::Path;
 
 /// A picture in both its forms.
 #[derive(Debug)]
@@ -46,8 +48,12 @@ impl Picture {
 
     /// Writes the picture into the run's `plots/`.
     pub(crate) fn write(&self, run: &RunDirectory) -> Result<(), ReportError> {
-        let path = run.plots_folder().join(&self.file_name);
-        Ok(write_atomically(&path, |file| file.write_all(self.file.as_bytes()))?)
+        self.write_as(&run.plots_folder().join(&self.file_name))
+    }
+
+    /// Writes the picture under a name of its own.
+    pub(crate) fn write_as(&self, path: &Path) -> Result<(), ReportError> {
+        Ok(write_atomically(path, |file| file.write_all(self.file.as_bytes()))?)
     }
 }
 
