@@ -61,6 +61,9 @@ pub struct Recipe {
     /// Stop after so many epochs without a lower validation loss [default: never]
     #[arg(long, value_name = "EPOCHS")]
     pub patience: Option<usize>,
+    /// Write losses, rates and accuracies for TensorBoard too, into RUN/tensorboard
+    #[arg(long)]
+    pub tensorboard: bool,
 }
 
 /// Schedules of the learning rate.
@@ -106,6 +109,7 @@ impl Recipe {
         training.focal_gamma = self.focal_loss.unwrap_or(training.focal_gamma);
         training.clip_norm = self.clip_norm.or(training.clip_norm);
         training.average_decay = self.average.or(training.average_decay);
+        training.tensorboard |= self.tensorboard;
         training.patience = self.patience.or(training.patience);
         if let Some(groups) = &self.lr_group {
             training.learning_rates = groups.iter().cloned().collect();

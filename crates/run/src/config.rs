@@ -229,6 +229,8 @@ pub struct TrainingSettings {
     pub patience: Option<usize>,
     /// Which epoch's weights become `model.safetensors`.
     pub select: Select,
+    /// Whether losses, rates and accuracies are written as TensorBoard's event files too.
+    pub tensorboard: bool,
     /// Seed of every random draw.
     pub seed: u64,
 }
@@ -254,6 +256,7 @@ impl Default for TrainingSettings {
             average_decay: None,
             patience: None,
             select: Select::Last,
+            tensorboard: false,
             seed: 0,
         }
     }

@@ -117,6 +117,11 @@ impl RunDirectory {
         self.path.join("lr-find.svg")
     }
 
+    /// `tensorboard/`: event files, where they were asked for.
+    pub fn tensorboard_folder(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// `report.html`.
     pub fn report_file(&self) -> PathBuf {
         self.path.join("report.html")
@@ -254,6 +259,32 @@ pub fn write_atomically(
         Ok(())
     };
     attempt().map_err(RunError::io(path, "write"))
+}
+
+/// Adds bytes to a file, flushed to the disk: a checkpoint that counts them is flushed, and so must they be.
+///
+/// # Errors
+/// Where the system refuses; the file then holds none of the bytes. Where even that fails, half of them may stand at its
+/// end, which readers skip.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let attempt = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+        let length = file.metadata()?.len();
+        file.write_all(bytes).inspect_err(|_| {
+            let _ = file.set_len(length);
+        })?;
+        file.sync_data()
+    };
+    attempt().map_err(RunError::io(path, "write"))
+}
+
+/// Cuts a file off after its first `length` bytes.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn truncate(path: &Path, length: u64) -> Result<(), RunError> {
+    let attempt = || std::fs::OpenOptions::new().write(true).open(path)?.set_len(length);
+    attempt().map_err(RunError::io(path, "shorten"))
 }
 
 /// A temporary file that gets the usual rights of a new file, not the private ones of temporary files.

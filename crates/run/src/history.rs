@@ -1,9 +1,8 @@
 //! `history.csv` and `steps.csv`: what training wrote down as it went.
 
 use crate::RunError;
-use crate::directory::write_atomically;
+use crate::directory::{append, write_atomically};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::io::Write;
 use std::path::Path;
 
 /// One line of `history.csv`. Losses are means over images; accuracies lie in `[0, 1]`; validation figures are absent
@@ -70,25 +69,17 @@ pub fn write_table<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Re
 /// # Errors
 /// Where the system refuses; the table then holds none of the rows.
 pub fn append_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError> {
-    let attempt = || -> std::io::Result<()> {
+    let text = || -> std::io::Result<Vec<u8>> {
         let mut text = Vec::new();
-        {
-            let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(&mut text);
-            for row in rows {
-                writer.serialize(row)?;
-            }
-            writer.flush()?;
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(&mut text);
+        for row in rows {
+            writer.serialize(row)?;
         }
-        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
-        let length = file.metadata()?.len();
-        file.write_all(&text).inspect_err(|_| {
-            // Half a row, where the disk is full. Where it cannot be cut off, readers skip it.
-            let _ = file.set_len(length);
-        })?;
-        // The checkpoint that counts these rows is flushed to the disk; so must they be.
-        file.sync_data()
+        writer.flush()?;
+        drop(writer);
+        Ok(text)
     };
-    attempt().map_err(RunError::io(path, "write"))
+    append(path, &text().map_err(RunError::io(path, "write"))?)
 }
 
 /// Reads a table. A last line that a kill cut short is not a row.
@@ -123,6 +114,7 @@ pub const STEPS_HEADER: [&str; 3] = ["step", "epoch", "loss"];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn tables_survive_a_round_trip_and_a_line_cut_short() {

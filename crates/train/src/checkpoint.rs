@@ -40,6 +40,9 @@ pub struct Checkpoint {
     pub instruction_set: String,
     /// Seconds that the unfinished epoch has taken.
     pub seconds_in_epoch: f64,
+    /// Length of the event file for TensorBoard; 0 where there is none.
+    #[serde(default)]
+    pub tensorboard_bytes: u64,
 }
 
 /// Sums over the images of an epoch so far.

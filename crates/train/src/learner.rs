@@ -2,6 +2,7 @@
 
 use crate::arrangement::validation_request;
 use crate::checkpoint::{BestEpoch, Checkpoint, EpochSums};
+use crate::event_file::EventFile;
 use crate::feed::Fed;
 use crate::step::Stepper;
 use crate::{Event, LearningRate, Observer, Setup, TrainError};
@@ -28,6 +29,8 @@ pub(crate) struct Learner<'a> {
     validation: Validation,
     /// Steps that are not in `steps.csv` yet.
     unwritten: Vec<StepRecord>,
+    /// TensorBoard's file, where it was asked for.
+    events: Option<EventFile>,
     /// Epochs and steps that the last checkpoint counts, where there is one.
     saved: Option<(usize, u64)>,
     /// What this process has done of the epoch.
@@ -81,6 +84,11 @@ impl<'a> Learner<'a> {
             write_table::<StepRecord>(&setup.run.steps_file(), &STEPS_HEADER, &[])?;
             Checkpoint::start(setup, engine.bits())
         };
+        let events = setup
+            .config
+            .training
+            .tensorboard
+            .then(|| EventFile::open(&setup.run.tensorboard_folder(), position.tensorboard_bytes));
         Ok(Learner {
             setup,
             store,
@@ -97,6 +105,7 @@ impl<'a> Learner<'a> {
             },
             position: Checkpoint { instruction_set: engine.bits(), ..position },
             unwritten: Vec::new(),
+            events: events.transpose()?,
             saved,
             trained: Trained::default(),
         })
@@ -156,7 +165,8 @@ impl<'a> Learner<'a> {
         if !loss.is_finite() {
             return Err(self.not_finite("the loss of", self.position.step + 1, loss));
         }
-        if let Err(norm) = self.stepper.update(&mut self.store, self.rate.at(self.position.step)) {
+        let rates = self.rate.at(self.position.step);
+        if let Err(norm) = self.stepper.update(&mut self.store, rates) {
             return Err(self.not_finite("the norm of the gradients of", self.position.step + 1, norm));
         }
         if let Some(decay) = setup.config.training.average_decay {
@@ -170,6 +180,10 @@ impl<'a> Learner<'a> {
         sums.correct += batch.correct;
         sums.images += fed.labels.len();
         self.unwritten.push(StepRecord { step: self.position.step, epoch, loss });
+        if let Some(events) = &mut self.events {
+            events.scalar("step/train_loss", self.position.step, loss);
+            events.scalar("step/learning_rate", self.position.step, as_written(rates.learning_rate));
+        }
         let seconds = shared_s + begun.elapsed().as_secs_f64();
         self.position.seconds_in_epoch += seconds;
         self.trained.images += fed.labels.len();
@@ -272,6 +286,17 @@ impl<'a> Learner<'a> {
             note,
         };
         append_rows(&setup.run.history_file(), std::slice::from_ref(&record))?;
+        if let Some(events) = &mut self.events {
+            let numbers = [
+                ("epoch/train_loss", Some(record.train_loss)),
+                ("epoch/valid_loss", record.valid_loss),
+                ("epoch/train_accuracy", Some(record.train_accuracy)),
+                ("epoch/valid_accuracy", record.valid_accuracy),
+            ];
+            for (tag, value) in numbers {
+                value.into_iter().for_each(|value| events.scalar(tag, epoch as u64, value));
+            }
+        }
         self.position.epochs_done = epoch;
         self.position.steps_in_epoch = 0;
         self.position.sums = EpochSums::default();
@@ -322,6 +347,9 @@ impl<'a> Learner<'a> {
         self.check_weights()?;
         append_rows(&self.setup.run.steps_file(), &self.unwritten)?;
         self.unwritten.clear();
+        if let Some(events) = &mut self.events {
+            self.position.tensorboard_bytes = events.write()?;
+        }
         self.position.write(
             &self.setup.run.last_checkpoint_file(),
             &self.store,

@@ -4,6 +4,7 @@ mod arrangement;
 mod check;
 mod checkpoint;
 mod error;
+mod event_file;
 mod feed;
 mod fit;
 mod learner;
