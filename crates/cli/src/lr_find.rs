@@ -9,8 +9,8 @@ use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{range_test, valley};
 use std::sync::atomic::Ordering;
 
-/// Takes the steps of a range test from the run's start, and leaves its losses and their picture in the run's folder, which
-/// is as ready for a run as before.
+/// Takes the steps of a range test from the run's start, and leaves its losses and their picture in the run's folder,
+/// which is as ready for a run as before.
 pub fn run(config: Config, run: &RunDirectory, allow_leaks: bool) -> Outcome {
     // `None` also where there is no folder yet.
     let _held = run.lock()?;

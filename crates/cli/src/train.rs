@@ -114,8 +114,8 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
             {
                 return Err(Failure::call(format!(
                     "{path}: its learning rate is planned over {planned_epochs} epochs, so that its steps would have been \
-                     others in a run of {}: leave --epochs out, or begin that run with --config {path}/config.toml --epochs \
-                     {} --out DIR",
+                     others in a run of {}: leave --epochs out, or begin that run with --config {path}/config.toml \
+                     --epochs {} --out DIR",
                     config.training.epochs, config.training.epochs
                 )));
             }

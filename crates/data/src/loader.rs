@@ -201,9 +201,9 @@ pub fn epoch_order(rows: &[usize], seed: u64, epoch: u64, shuffle: bool) -> Vec<
     order
 }
 
-/// As many rows as there are, drawn with replacement so that every class comes with the same probability, and every row of
-/// a class too: a class uniformly, then one of its rows. A function of (seed, epoch) alone. `label` gives the class of a
-/// row. (`torch.utils.data.WeightedRandomSampler` with weights of 1 / images of the class.)
+/// As many rows as there are, drawn with replacement so that every class comes with the same probability, and every row
+/// of a class too: a class uniformly, then one of its rows. A function of (seed, epoch) alone. `label` gives the class
+/// of a row. (`torch.utils.data.WeightedRandomSampler` with weights of 1 / images of the class.)
 pub fn balanced_order(rows: &[usize], label: impl Fn(usize) -> usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut of_class: Vec<Vec<usize>> = Vec::new();
     for &row in rows {

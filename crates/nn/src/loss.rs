@@ -75,7 +75,8 @@ impl CrossEntropy {
         }));
     }
 
-    /// `-sum_c q_c log p_c` with `q_c = (1 - share) w_label [c = label] + share / K w_c`: the loss is linear in the target.
+    /// `-sum_c q_c log p_c` with `q_c = (1 - share) w_label [c = label] + share / K w_c`: the loss is linear in the
+    /// target.
     fn smoothed(&self, row: &[f32], label: usize, share: f64, total_weight: f64, gradient: &mut [f32]) -> f64 {
         let (largest, sum) = largest_and_sum(row);
         let target = |class: usize| {

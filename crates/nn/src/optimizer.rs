@@ -89,8 +89,8 @@ impl Optimizer {
         Optimizer { rule, entries, first: vec![0.0; first], second: vec![0.0; second], steps: 0 }
     }
 
-    /// An optimizer for a plan that trains more, or other parameters: those that were trained already keep their state, the
-    /// others begin with none, at a step 1 of their own, as in a `torch.optim` group that is added.
+    /// An optimizer for a plan that trains more, or other parameters: those that were trained already keep their state,
+    /// the others begin with none, at a step 1 of their own, as in a `torch.optim` group that is added.
     pub fn extended(
         &self,
         network: &Network,
@@ -166,8 +166,8 @@ impl Optimizer {
         }
     }
 
-    /// The state by parameter name (`momentum.<name>`, or `mean.<name>` and `square.<name>`), the count of steps, and for a
-    /// parameter that joined later the count then (`joined.<name>`).
+    /// The state by parameter name (`momentum.<name>`, or `mean.<name>` and `square.<name>`), the count of steps, and
+    /// for a parameter that joined later the count then (`joined.<name>`).
     pub fn state(&self) -> StateDict {
         let mut tensors = Vec::new();
         for (prefix, buffer) in [(self.first_name(), &self.first), ("square", &self.second)] {

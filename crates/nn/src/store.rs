@@ -85,9 +85,9 @@ impl ParameterStore {
     }
 
     /// Moves the averaged set, where there is one, towards the live one: a trained parameter by a share of `1 - decay`
-    /// (Polyak and Juditsky 1992; `torch.optim.swa_utils.get_ema_multi_avg_fn`), and takes over the buffers that training
-    /// with the plan changes, the running statistics of batch norms that look at the batch. Everything else is the same
-    /// in both. Allocates nothing.
+    /// (Polyak and Juditsky 1992; `torch.optim.swa_utils.get_ema_multi_avg_fn`), and takes over the buffers that
+    /// training with the plan changes, the running statistics of batch norms that look at the batch. Everything else is
+    /// the same in both. Allocates nothing.
     pub fn average(&mut self, plan: &FreezePlan, decay: f32) {
         let Some(averaged) = &mut self.averaged else { return };
         for (index, spec) in self.specs.iter().enumerate() {
@@ -113,8 +113,8 @@ impl ParameterStore {
         StateDict { tensors: kept.map(|(_, (tensor, _))| tensor).collect() }
     }
 
-    /// Takes back what [`ParameterStore::averaged_state`] gave, after the live set was filled: the averaged set begins as a
-    /// copy of it.
+    /// Takes back what [`ParameterStore::averaged_state`] gave, after the live set was filled: the averaged set begins
+    /// as a copy of it.
     ///
     /// # Errors
     /// The name of a tensor that is missing or has another size: the state belongs to another plan, or to none.
@@ -218,8 +218,8 @@ impl ParameterStore {
     }
 }
 
-/// Whether steps of a plan change a tensor: a trained parameter, or a running statistic of a batch norm that looks at the
-/// batch.
+/// Whether steps of a plan change a tensor: a trained parameter, or a running statistic of a batch norm that looks at
+/// the batch.
 fn moves(spec: &TensorSpec, index: usize, plan: &FreezePlan) -> bool {
     match spec.kind {
         TensorKind::Parameter => plan.trainable(index),

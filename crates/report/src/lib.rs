@@ -13,6 +13,7 @@ mod numerals;
 mod page;
 mod plots;
 mod range_test;
+mod recipe;
 mod scores;
 mod settings;
 mod sheet;

@@ -4,9 +4,9 @@ use crate::ReportError;
 use crate::plots::{Axis, LineChart, Role, Scale, Series};
 use std::path::Path;
 
-/// Writes the picture: `points` are the learning rate and the smoothed loss of each step, the rates growing by one factor
-/// from step to step, so that the steps are their logarithm. Without a finite loss there is nothing to draw, and nothing is
-/// written.
+/// Writes the picture: `points` are the learning rate and the smoothed loss of each step, the rates growing by one
+/// factor from step to step, so that the steps are their logarithm. Without a finite loss there is nothing to draw, and
+/// nothing is written.
 ///
 /// # Errors
 /// Where the system refuses.

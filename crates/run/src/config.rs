@@ -104,8 +104,8 @@ pub enum Augmentation {
 pub enum Sampler {
     /// Each row once; in a new order unless `shuffle` is off.
     Shuffled,
-    /// As many draws as there are rows, with replacement, every class with the same probability. A row that comes twice in
-    /// an epoch is augmented, and dropped out, alike both times: draws are a function of epoch and row.
+    /// As many draws as there are rows, with replacement, every class with the same probability. A row that comes twice
+    /// in an epoch is augmented, and dropped out, alike both times: draws are a function of epoch and row.
     Balanced,
 }
 
@@ -220,8 +220,8 @@ pub struct TrainingSettings {
     /// Stop after so many optimiser steps in all, for comparisons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
-    /// Decay, in `(0, 1)`, of a running average of the weights, from the start weights on: validation and the model then
-    /// have the averaged weights. None is kept where absent.
+    /// Decay, in `(0, 1)`, of a running average of the weights, from the start weights on: validation and the model
+    /// then have the averaged weights. None is kept where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average_decay: Option<f32>,
     /// Stop after so many epochs without a lower validation loss; never where absent.

@@ -127,8 +127,8 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
-    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing, and so do the
-    /// files of a range test.
+    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing, and so do
+    /// the files of a range test.
     pub fn state(&self) -> RunState {
         let counts = |path: &Path| !is_part(path) && path != self.range_test_file() && path != self.range_test_plot();
         if self.model_file().is_file() {
@@ -264,8 +264,8 @@ pub fn write_atomically(
 /// Adds bytes to a file, flushed to the disk: a checkpoint that counts them is flushed, and so must they be.
 ///
 /// # Errors
-/// Where the system refuses; the file then holds none of the bytes. Where even that fails, half of them may stand at its
-/// end, which readers skip.
+/// Where the system refuses; the file then holds none of the bytes. Where even that fails, half of them may stand at
+/// its end, which readers skip.
 pub fn append(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     let attempt = || -> std::io::Result<()> {
         let mut file = std::fs::OpenOptions::new().append(true).open(path)?;

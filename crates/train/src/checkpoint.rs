@@ -179,8 +179,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reads the rest of the run's last checkpoint, whose position this is, into store and optimizer, after checking that it
-    /// belongs to the setup. The optimizer is that of [`Checkpoint::stage`].
+    /// Reads the rest of the run's last checkpoint, whose position this is, into store and optimizer, after checking
+    /// that it belongs to the setup. The optimizer is that of [`Checkpoint::stage`].
     pub(crate) fn restore(
         &self,
         setup: &Setup,

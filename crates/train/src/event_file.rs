@@ -1,8 +1,8 @@
 //! Event files for TensorBoard: scalars as they come, in a file that is readable whenever the process ends.
 //!
 //! The file is a series of TFRecords (tensorflow/core/lib/io/record_writer.h): length, masked CRC-32C of the length, a
-//! protobuf message, masked CRC-32C of the message. The message is `Event` of tensorflow/core/util/event.proto, of which
-//! three fields are needed. Readers stop at a record that is cut short, which is what a kill leaves.
+//! protobuf message, masked CRC-32C of the message. The message is `Event` of tensorflow/core/util/event.proto, of
+//! which three fields are needed. Readers stop at a record that is cut short, which is what a kill leaves.
 
 use roentgen_run::RunError;
 use roentgen_run::directory::{append, truncate, write_atomically};
@@ -24,8 +24,8 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Goes on with the file in a folder after its first `length` bytes, those that a checkpoint counts: what a killed run
-    /// wrote behind them is cut off. A file that is missing or shorter begins anew, as does one of length 0.
+    /// Goes on with the file in a folder after its first `length` bytes, those that a checkpoint counts: what a killed
+    /// run wrote behind them is cut off. A file that is missing or shorter begins anew, as does one of length 0.
     ///
     /// # Errors
     /// Where the system refuses.

@@ -8,8 +8,8 @@ pub(crate) fn batch_size(setup: &Setup) -> usize {
     setup.config.training.batch_size.min(setup.train_rows.len())
 }
 
-/// The training program of a plan from `entries` on that takes `images` images at once. Where that is not the whole batch, its
-/// backward passes continue one another.
+/// The training program of a plan from `entries` on that takes `images` images at once. Where that is not the whole
+/// batch, its backward passes continue one another.
 pub(crate) fn request<'a>(
     setup: &'a Setup,
     plan: &'a FreezePlan,
@@ -25,12 +25,12 @@ pub(crate) fn request<'a>(
 }
 
 /// How many images of a batch each of some runs takes at once, all their training programs and `beside` bytes together
-/// under a limit of bytes: all images, or fewer, the hungriest program first. A batch is only cut where no batch norm looks at the whole
-/// of it.
+/// under a limit of bytes: all images, or fewer, the hungriest program first. A batch is only cut where no batch norm
+/// looks at the whole of it.
 ///
 /// # Errors
-/// Where the memory does not suffice even so: the error names the memory needed. Where the last batch of an epoch is one
-/// image whose map has one position left at a batch norm in training mode.
+/// Where the memory does not suffice even so: the error names the memory needed. Where the last batch of an epoch is
+/// one image whose map has one position left at a batch norm in training mode.
 pub(crate) fn sizes(
     runs: &[(&Setup, &[ValueId])],
     engine: &dyn Engine,

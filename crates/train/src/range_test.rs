@@ -31,8 +31,8 @@ pub struct RangeStep {
     pub smoothed_loss: f64,
 }
 
-/// Takes the steps, from the start weights on, and leaves the setup without weights: nothing is read from or written to the
-/// run directory. Ends early where the loss diverges, or the observer asks for a stop.
+/// Takes the steps, from the start weights on, and leaves the setup without weights: nothing is read from or written to
+/// the run directory. Ends early where the loss diverges, or the observer asks for a stop.
 ///
 /// # Errors
 /// Where an image cannot be decoded, or memory does not suffice.
@@ -82,9 +82,9 @@ fn rate(index: usize) -> f64 {
     RATES.0 * (RATES.1 / RATES.0).powf(index as f64 / RANGE_TEST_STEPS as f64)
 }
 
-/// The rate in the middle of the longest valley, fastai's `valley`: the longest falling subsequence of the smoothed losses
-/// is taken for as many steps up to its last one, and the rate stands in the middle of these. The first tenth of the test
-/// and its last five steps are left out. `None` where nothing falls, or too few steps are left.
+/// The rate in the middle of the longest valley, fastai's `valley`: the longest falling subsequence of the smoothed
+/// losses is taken for as many steps up to its last one, and the rate stands in the middle of these. The first tenth of
+/// the test and its last five steps are left out. `None` where nothing falls, or too few steps are left.
 pub fn valley(steps: &[RangeStep]) -> Option<f64> {
     let inner = steps.get(LEFT_OUT.0..steps.len().checked_sub(LEFT_OUT.1)?)?;
     // The longest falling subsequence that ends with each step.
@@ -95,7 +95,8 @@ pub fn valley(steps: &[RangeStep]) -> Option<f64> {
     }
     let longest = lengths.iter().copied().max().filter(|length| *length > 1)?;
     let end = lengths.iter().position(|length| *length == longest)?;
-    // fastai places the point at a third and half a third of the way, each rounded down, from the step before the first.
+    // fastai places the point at a third and half a third of the way, each rounded down, from the step before the
+    // first.
     let third = longest as f64 / 3.0;
     let index = (end + third as usize + (third / 2.0) as usize).saturating_sub(longest);
     Some(inner[index].learning_rate)
@@ -125,7 +126,8 @@ mod tests {
             _ => 0.35 + 0.1 * (step - 74) as f64,
         };
         let test = steps((0..100).map(curve));
-        // 36 losses fall in turn, the last of the level ones included, up to index 64 of those looked at: 64 - 36 + 12 + 6.
+        // 36 losses fall in turn, the last of the level ones included, up to index 64 of those looked at: 64 - 36 + 12
+        // + 6.
         assert_eq!(valley(&test), Some(rate(10 + 46)));
         assert_eq!(valley(&steps((0..100).map(|step| step as f64))), None);
         assert_eq!(valley(&steps([0.7; 12])), None);

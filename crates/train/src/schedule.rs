@@ -15,9 +15,10 @@ pub struct StepRates {
 
 /// The schedule of a run: settings, and the length that they are spread over.
 ///
-/// The values are those of PyTorch's schedulers: `ConstantLR`, `StepLR` once an epoch, `CosineAnnealingLR` and `OneCycleLR`
-/// once a step. A warm-up of W steps multiplies step i, from 0, by `(i + 1) / W`, as `LinearLR(start_factor=1/W,
-/// total_iters=W-1)` does; the cosine begins behind it (`SequentialLR`), the steps are counted from the start of the run.
+/// The values are those of PyTorch's schedulers: `ConstantLR`, `StepLR` once an epoch, `CosineAnnealingLR` and
+/// `OneCycleLR` once a step. A warm-up of W steps multiplies step i, from 0, by `(i + 1) / W`, as
+/// `LinearLR(start_factor=1/W, total_iters=W-1)` does; the cosine begins behind it (`SequentialLR`), the steps are
+/// counted from the start of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct LearningRate {
     base: f64,

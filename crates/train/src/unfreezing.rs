@@ -13,11 +13,12 @@ pub struct Stage {
     pub plan: FreezePlan,
 }
 
-/// The stages of a run in their order, of which the last trains all that is ever trained: each later one trains more than the
-/// one before.
+/// The stages of a run in their order, of which the last trains all that is ever trained: each later one trains more
+/// than the one before.
 ///
 /// # Errors
-/// Where a name selects nothing, or nothing that is not trained already; where an epoch is none of the run's later ones.
+/// Where a name selects nothing, or nothing that is not trained already; where an epoch is none of the run's later
+/// ones.
 pub(crate) fn stages(
     network: &Network,
     settings: &FreezeSettings,
