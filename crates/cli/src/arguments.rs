@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -68,12 +69,15 @@ pub struct Train {
     /// Take the settings of a config.toml; options given beside it win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Settings of the run.
-    #[command(flatten)]
-    pub settings: Settings,
+    /// Find a learning rate instead: 100 steps at growing rates, a picture and a suggestion in the run's folder
+    #[arg(long, conflicts_with = "resume")]
+    pub lr_find: bool,
     /// Train although patients stand in more than one split; the report says so
     #[arg(long)]
     pub allow_leaks: bool,
+    /// Settings of the run.
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 /// `roentgen experiment`
@@ -243,6 +247,9 @@ pub struct Settings {
     /// Most disk space for values behind the frozen part, kept while training, in MiB; 0 keeps none [default: 4096]
     #[arg(long, value_name = "MIB")]
     pub cache_limit: Option<u64>,
+    /// How to train well.
+    #[command(flatten)]
+    pub recipe: Recipe,
 }
 
 /// Frozen batch norms.

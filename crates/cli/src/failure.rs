@@ -146,6 +146,7 @@ impl From<TrainError> for Failure {
         match error {
             TrainError::Network(_)
             | TrainError::Freeze(_)
+            | TrainError::Group(_)
             | TrainError::Setting { .. }
             | TrainError::UnknownPositive { .. } => Failure::Call(error.into()),
             TrainError::Model(error) => error.into(),

@@ -65,6 +65,13 @@ impl Observer for TrainingProgress {
                 ));
                 self.bar.set_position(step);
             }
+            Event::Unfrozen { epoch, plan } => {
+                self.line(&format!("from epoch {epoch} on {} are trained", plan.selectors().join(", ")));
+            }
+            Event::RangeStep { step, steps, learning_rate, loss } => {
+                self.status(format!("step {step}/{steps}: learning rate {learning_rate:.1e}, loss {loss:.4}"));
+                self.bar.set_position(step as u64);
+            }
             Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
             Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
             other => {
@@ -92,6 +99,9 @@ pub fn epoch_line(record: &EpochRecord, epochs: usize, waiting: f64) -> String {
     );
     if waiting > 0.05 {
         line += &format!(", {:.0} % of it waiting for images", 100.0 * waiting);
+    }
+    if let Some(note) = &record.note {
+        line += &format!("\n{note}");
     }
     line
 }

@@ -61,6 +61,7 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
     }
     set(&mut training.select, settings.select.map(select).as_ref());
     set(&mut training.seed, settings.seed.as_ref());
+    settings.recipe.apply(settings.momentum, config)?;
     set(&mut config.engine.precision, settings.precision.map(precision).as_ref());
     config.engine.exact |= settings.exact;
     set(&mut config.engine.device, settings.device.map(device).as_ref());

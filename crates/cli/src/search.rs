@@ -13,7 +13,7 @@ use roentgen_eval::RepeatedMetrics;
 use roentgen_nn::freeze_space::{Candidate, convolutions, single_convolutions, subsets, suffixes};
 use roentgen_nn::{FreezePlan, FrozenBatchNorm, Head, Network, architecture};
 use roentgen_report::{CandidateResult, SearchResults};
-use roentgen_run::config::Select;
+use roentgen_run::config::{Schedule, Select};
 use roentgen_run::directory::{RunState, write_atomically};
 use roentgen_run::draw::{Purpose, stream};
 use roentgen_run::environment::Environment;
@@ -73,6 +73,12 @@ impl<'a> Search<'a> {
         }
         if arguments.settings.unfreeze.is_some() {
             return Err(Failure::call("--unfreeze is what is searched for: give --space and --among"));
+        }
+        if matches!(base.training.schedule, Schedule::Cosine { .. } | Schedule::OneCycle(_)) {
+            return Err(Failure::call(
+                "--schedule: candidates go on from comparison to comparison, and this schedule is planned over a whole run: \
+                 give constant or step",
+            ));
         }
         for (option, value, least) in [
             ("eta", arguments.eta, 2),

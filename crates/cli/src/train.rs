@@ -3,10 +3,10 @@
 use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
 use crate::progress::TrainingProgress;
-use crate::{interrupt, resolve, start};
+use crate::{interrupt, lr_find, resolve, start};
 use roentgen_data::{DataError, Manifest};
 use roentgen_nn::Engine;
-use roentgen_run::config::FrozenBatchNorm;
+use roentgen_run::config::{FrozenBatchNorm, Schedule};
 use roentgen_run::directory::RunState;
 use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
@@ -21,6 +21,9 @@ pub fn run(arguments: &Train) -> Outcome {
         Some(path) => resumed(arguments, RunDirectory::open(path)?)?,
         None => begun(arguments)?,
     };
+    if arguments.lr_find {
+        return lr_find::run(config, &run, arguments.allow_leaks);
+    }
     let outcome = train(config, run.clone(), resumes, arguments.allow_leaks, &[])?;
     match outcome {
         roentgen_train::Outcome::Finished { epoch } => {
@@ -70,6 +73,7 @@ fn begun(arguments: &Train) -> Outcome<(Config, RunDirectory, bool)> {
 fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirectory, bool)> {
     resolve::only_resumable(&arguments.settings)?;
     let mut config = run.config()?;
+    let planned_epochs = config.training.epochs;
     resolve::apply(&arguments.settings, arguments.data.as_ref(), &mut config)?;
     let path = run.path().display();
     match run.state() {
@@ -88,6 +92,12 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
                      {path}/config.toml --out DIR"
                 )));
             }
+            if finished && checkpoint.stopped_early(&config.training) {
+                return Err(Failure::call(format!(
+                    "{path}: the run is finished (stopped early after epoch {done}, its --patience over): begin a longer one \
+                     with --config {path}/config.toml --patience N --out DIR"
+                )));
+            }
             if finished && done >= config.training.epochs {
                 return Err(Failure::call(format!(
                     "{path}: the run is finished ({done} epochs): train it longer with --epochs N, N above {done}"
@@ -98,6 +108,16 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
                     "{path}: {done} epochs are done{}, and --epochs is {}: a run cannot become shorter",
                     if checkpoint.steps_in_epoch > 0 { " and another is begun" } else { "" },
                     config.training.epochs
+                )));
+            }
+            if config.training.epochs != planned_epochs
+                && matches!(config.training.schedule, Schedule::Cosine { .. } | Schedule::OneCycle(_))
+            {
+                return Err(Failure::call(format!(
+                    "{path}: its learning rate is planned over {planned_epochs} epochs, so that its steps would have been \
+                     others in a run of {}: leave --epochs out, or begin that run with --config {path}/config.toml \
+                     --epochs {} --out DIR",
+                    config.training.epochs, config.training.epochs
                 )));
             }
             Ok((config, run, true))
@@ -124,13 +144,15 @@ pub fn train(
     // Before this there is nothing to save, and Ctrl-C ends the program as usual.
     let stop = interrupt::flag();
     let setup = &mut ready.setup;
+    let trained: Vec<String> =
+        setup.stages.iter().map(|stage| stage.plan.trainable_count(&setup.network).to_string()).collect();
     eprintln!(
         "{} on {} images ({} for validation), {}: training {} of {} parameters, {} on {} threads",
         setup.network.architecture(),
         setup.train_rows.len(),
         setup.validation_rows.len(),
         ready.environment.start,
-        setup.plan.trainable_count(&setup.network),
+        trained.join(", later "),
         setup.network.parameter_count(),
         engine.description(),
         engine.threads(),

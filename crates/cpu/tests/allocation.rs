@@ -24,6 +24,7 @@ fn allocations(name: &str, unfreeze: &str, arithmetic: Arithmetic, isa: Isa) -> 
     let engine = CpuEngine::with_isa(2, isa).unwrap();
     let mut store = ParameterStore::new(&network);
     initialise(&network, &mut store, 0, |_| true);
+    store.start_average();
     let request = CompileRequest { arithmetic, ..CompileRequest::whole(&network, &plan, Mode::Train, BATCH) };
     let mut program = engine.compile(&request).unwrap();
     let mut gradients = Gradients::new(&network, &plan);
@@ -38,7 +39,9 @@ fn allocations(name: &str, unfreeze: &str, arithmetic: Arithmetic, isa: Isa) -> 
         program.read(network.output(), &mut logits).unwrap();
         CrossEntropy::default().losses(&logits, &labels, BATCH as f64, &mut slope, &mut losses);
         program.backward(&store, ParameterSet::Live, &slope, &mut gradients, false).unwrap();
+        gradients.clip_norm(1.0);
         optimizer.step(&mut store, &gradients, 1e-4);
+        store.average(&plan, 0.9);
     };
     let first = Region::new(ALLOCATOR);
     step(1);

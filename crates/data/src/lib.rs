@@ -24,7 +24,7 @@ pub use check::check_images;
 pub use decode::{Limits, decode, decode_bytes};
 pub use error::DataError;
 pub use folds::Fold;
-pub use loader::{Batch, Loader, LoaderRequest, epoch_order};
+pub use loader::{Batch, Loader, LoaderRequest, balanced_order, epoch_order};
 pub use manifest::{Manifest, Row, SharedPatient, Split};
 pub use raster::{Image, Raster, Rectangle};
 pub use seed::SeedParameters;

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -27,7 +28,7 @@ use crate::transform::{Augment, Transform};
 pub struct LoaderRequest {
     /// The data set.
     pub manifest: Arc<Manifest>,
-    /// Rows of the manifest, in the order in which they come out; see [`epoch_order`].
+    /// Rows of the manifest, in the order in which they come out; see [`epoch_order`] and [`balanced_order`].
     pub rows: Vec<usize>,
     /// Images of a batch, at least 1; the last batch may be smaller.
     pub batch_size: usize,
@@ -198,4 +199,24 @@ pub fn epoch_order(rows: &[usize], seed: u64, epoch: u64, shuffle: bool) -> Vec<
         order.shuffle(&mut stream(seed, Purpose::Shuffle, epoch, 0));
     }
     order
+}
+
+/// As many rows as there are, drawn with replacement so that every class comes with the same probability, and every row
+/// of a class too: a class uniformly, then one of its rows. A function of (seed, epoch) alone. `label` gives the class
+/// of a row. (`torch.utils.data.WeightedRandomSampler` with weights of 1 / images of the class.)
+pub fn balanced_order(rows: &[usize], label: impl Fn(usize) -> usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut of_class: Vec<Vec<usize>> = Vec::new();
+    for &row in rows {
+        let class = label(row);
+        of_class.resize_with(of_class.len().max(class + 1), Vec::new);
+        of_class[class].push(row);
+    }
+    of_class.retain(|rows| !rows.is_empty());
+    // The item tells these draws from those of a shuffle.
+    let mut random = stream(seed, Purpose::Shuffle, epoch, 1);
+    let mut draw = || {
+        let rows = &of_class[random.random_range(0..of_class.len())];
+        rows[random.random_range(0..rows.len())]
+    };
+    rows.iter().map(|_| draw()).collect()
 }

@@ -69,12 +69,9 @@ impl FreezePlan {
         let mut trainable = vec![false; network.tensors().len()];
         for selector in selectors {
             let selector = selector.as_ref().trim();
-            let module = if selector == "head" { network.head_module() } else { selector };
-            let inside = format!("{module}.");
             let mut found = false;
             for (tensor, flag) in network.tensors().iter().zip(&mut trainable) {
-                let selected = selector == "all" || tensor.name.starts_with(&inside) || tensor.name == module;
-                if tensor.kind == TensorKind::Parameter && selected {
+                if tensor.kind == TensorKind::Parameter && selects(network, selector, &tensor.name) {
                     (*flag, found) = (true, true);
                 }
             }
@@ -82,7 +79,10 @@ impl FreezePlan {
                 return Err(FreezeError::SelectsNothing {
                     selector: selector.into(),
                     architecture: network.architecture().into(),
-                    nearest: nearest::names(selector, modules_with_parameters(network).iter().map(String::as_str)),
+                    nearest: nearest::names(
+                        selector,
+                        modules_with_parameters(network, |_| true).iter().map(String::as_str),
+                    ),
                 });
             }
         }
@@ -184,10 +184,18 @@ impl FreezePlan {
     }
 }
 
-/// Every module that holds parameters, outer ones included, and the two special names.
-fn modules_with_parameters(network: &Network) -> Vec<String> {
+/// Whether a selector - `head`, `all`, or a module's name - selects a tensor.
+pub(crate) fn selects(network: &Network, selector: &str, tensor: &str) -> bool {
+    let module = if selector == "head" { network.head_module() } else { selector };
+    let inside = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    selector == "all" || inside(tensor)
+}
+
+/// Every module that holds parameters of interest, by their index, outer modules included, and the two special names.
+pub(crate) fn modules_with_parameters(network: &Network, of_interest: impl Fn(usize) -> bool) -> Vec<String> {
     let mut names = vec!["head".to_owned(), "all".to_owned()];
-    for tensor in network.tensors().iter().filter(|t| t.kind == TensorKind::Parameter) {
+    let tensors = network.tensors().iter().enumerate();
+    for (_, tensor) in tensors.filter(|(index, t)| t.kind == TensorKind::Parameter && of_interest(*index)) {
         let mut name = tensor.name.as_str();
         while let Some((module, _)) = name.rsplit_once('.') {
             if !names.iter().any(|n| n == module) {

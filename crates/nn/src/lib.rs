@@ -14,6 +14,7 @@ pub mod loss;
 mod nearest;
 pub mod network;
 pub mod optimizer;
+mod rates;
 mod store;
 pub mod weights;
 
@@ -22,4 +23,5 @@ pub use freeze::{BatchNormMode, FreezeError, FreezePlan, FrozenBatchNorm};
 pub use initialise::initialise;
 pub use inspection::{BufferContent, MemoryPlan, PlannedBuffer, StageReport};
 pub use network::{FeatureShape, Head, Network, NetworkError, Op, TensorKind, TensorSpec, ValueId};
+pub use rates::{GroupError, group_rates};
 pub use store::{Gradients, ParameterSet, ParameterStore, Stamp};

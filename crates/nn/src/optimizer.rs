@@ -53,6 +53,8 @@ struct Entry {
     shape: Vec<usize>,
     range: Range<usize>,
     settings: ParameterSettings,
+    /// Steps that the optimizer had taken when this parameter joined it.
+    joined: u64,
 }
 
 /// Updates the trained parameters of a plan.
@@ -85,6 +87,7 @@ impl Optimizer {
                     shape: spec.shape.clone(),
                     range: layout.range(tensor).expect("a trained tensor has a gradient"),
                     settings: settings(&spec.name),
+                    joined: 0,
                 }
             })
             .collect();
@@ -94,9 +97,42 @@ impl Optimizer {
         Optimizer { rule, entries, first: vec![0.0; first], second: vec![0.0; second], steps: 0 }
     }
 
+    /// An optimizer for a plan that trains more, or other parameters: those that were trained already keep their state,
+    /// the others begin with none, at a step 1 of their own, as in a `torch.optim` group that is added.
+    pub fn extended(
+        &self,
+        network: &Network,
+        plan: &FreezePlan,
+        settings: impl Fn(&str) -> ParameterSettings,
+    ) -> Optimizer {
+        let mut extended = Optimizer { steps: self.steps, ..Optimizer::new(network, plan, self.rule, settings) };
+        for entry in &mut extended.entries {
+            let Some(known) = self.entries.iter().find(|known| known.tensor == entry.tensor) else {
+                entry.joined = self.steps;
+                continue;
+            };
+            entry.joined = known.joined;
+            for (into, from) in [(&mut extended.first, &self.first), (&mut extended.second, &self.second)] {
+                if !into.is_empty() {
+                    into[entry.range.clone()].copy_from_slice(&from[known.range.clone()]);
+                }
+            }
+        }
+        extended
+    }
+
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Sets what schedules move from step to step: SGD's momentum, AdamW's beta 1. It is no part of the state: whoever
+    /// moves it sets it before each step. SGD that was made without momentum has no buffer for it and stays without.
+    pub fn set_momentum(&mut self, value: f32) {
+        match &mut self.rule {
+            Rule::Sgd { momentum, .. } => *momentum = value,
+            Rule::AdamW { beta1, .. } => *beta1 = value,
+        }
     }
 
     /// One update of the live parameters.
@@ -108,7 +144,7 @@ impl Optimizer {
             let rate = learning_rate * entry.settings.learning_rate_factor;
             let decay = entry.settings.weight_decay;
             match self.rule {
-                Rule::Sgd { momentum: 0.0, .. } => {
+                Rule::Sgd { .. } if self.first.is_empty() => {
                     for (p, &g) in parameter.iter_mut().zip(gradient) {
                         *p -= rate * (g + decay * *p);
                     }
@@ -122,7 +158,7 @@ impl Optimizer {
                     }
                 }
                 Rule::AdamW { beta1, beta2, epsilon } => {
-                    let steps = self.steps as i32;
+                    let steps = (self.steps - entry.joined) as i32;
                     let correction1 = (1.0 - f64::from(beta1).powi(steps)) as f32;
                     let correction2 = (1.0 - f64::from(beta2).powi(steps)).sqrt() as f32;
                     let mean = &mut self.first[entry.range.clone()];
@@ -138,7 +174,8 @@ impl Optimizer {
         }
     }
 
-    /// The state by parameter name (`momentum.<name>`, or `mean.<name>` and `square.<name>`) and the count of steps.
+    /// The state by parameter name (`momentum.<name>`, or `mean.<name>` and `square.<name>`), the count of steps, and
+    /// for a parameter that joined later the count then (`joined.<name>`).
     pub fn state(&self) -> StateDict {
         let mut tensors = Vec::new();
         for (prefix, buffer) in [(self.first_name(), &self.first), ("square", &self.second)] {
@@ -151,8 +188,12 @@ impl Optimizer {
                 tensors.push((name, StateTensor { shape: entry.shape.clone(), values }));
             }
         }
-        let steps = Values::I64(vec![i64::try_from(self.steps).expect("fewer than 2^63 steps")]);
-        tensors.push(("steps".into(), StateTensor { shape: vec![], values: steps }));
+        let later = self.entries.iter().filter(|entry| entry.joined > 0);
+        let counts = later.map(|entry| (format!("joined.{}", entry.name), entry.joined));
+        for (name, count) in counts.chain([("steps".to_owned(), self.steps)]) {
+            let values = Values::I64(vec![i64::try_from(count).expect("fewer than 2^63 steps")]);
+            tensors.push((name, StateTensor { shape: vec![], values }));
+        }
         StateDict { tensors }
     }
 
@@ -175,10 +216,14 @@ impl Optimizer {
                 buffer[entry.range.clone()].copy_from_slice(values);
             }
         }
-        self.steps = match state.get("steps").map(|t| &t.values) {
-            Some(Values::I64(steps)) if steps.len() == 1 => steps[0] as u64,
-            _ => return Err("steps".into()),
+        let count = |name: &str| match state.get(name).map(|t| &t.values) {
+            Some(Values::I64(count)) if count.len() == 1 => Some(count[0] as u64),
+            _ => None,
         };
+        self.steps = count("steps").ok_or("steps")?;
+        for entry in &mut self.entries {
+            entry.joined = count(&format!("joined.{}", entry.name)).unwrap_or(0).min(self.steps);
+        }
         Ok(())
     }
 
@@ -186,6 +231,62 @@ impl Optimizer {
         match self.rule {
             Rule::Sgd { .. } => "momentum",
             Rule::AdamW { .. } => "mean",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture;
+    use crate::freeze::FrozenBatchNorm;
+    use crate::network::Head;
+    use crate::store::ParameterSet;
+
+    #[test]
+    fn a_parameter_that_joins_later_moves_as_at_a_first_step_and_the_others_as_before() {
+        let head = Head::Replaced { hidden: 3, dropout: 0.5, classes: 2 };
+        let network = architecture::build("resnet18", 32, head).unwrap();
+        let plan = |names: &[&str]| FreezePlan::resolve(&network, names, FrozenBatchNorm::Stored).unwrap();
+        let (small, large, joining) = (plan(&["fc.3"]), plan(&["fc.3", "fc.0"]), plan(&["fc.0"]));
+        let settings = |_: &str| ParameterSettings { learning_rate_factor: 1.0, weight_decay: 0.01 };
+        let ones = |plan: &FreezePlan| {
+            let mut gradients = Gradients::new(&network, plan);
+            plan.trainable_tensors().for_each(|tensor| gradients.tensor_mut(tensor).unwrap().fill(0.5));
+            gradients
+        };
+        for rule in [
+            Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            Rule::Sgd { momentum: 0.9, nesterov: false },
+            Rule::Sgd { momentum: 0.0, nesterov: false },
+        ] {
+            let value =
+                |store: &ParameterStore, name: &str| store.tensor(ParameterSet::Live, store.index_of(name).unwrap())[0];
+            // The small plan throughout; then, from the third step on, what it lacks by itself.
+            let (mut alone, mut first) =
+                (ParameterStore::new(&network), Optimizer::new(&network, &small, rule, settings));
+            let mut late = Optimizer::new(&network, &joining, rule, settings);
+            let (mut store, mut optimizer) =
+                (ParameterStore::new(&network), Optimizer::new(&network, &small, rule, settings));
+            for step in 0..5 {
+                first.step(&mut alone, &ones(&small), 0.1);
+                if step == 2 {
+                    optimizer = optimizer.extended(&network, &large, settings);
+                    // Through a checkpoint as well.
+                    let mut restored = Optimizer::new(&network, &large, rule, settings);
+                    restored.restore(&optimizer.state()).unwrap();
+                    optimizer = restored;
+                }
+                if step >= 2 {
+                    late.step(&mut alone, &ones(&joining), 0.1);
+                }
+                optimizer.step(&mut store, &ones(if step < 2 { &small } else { &large }), 0.1);
+            }
+            for name in ["fc.3.weight", "fc.0.weight"] {
+                assert_ne!(value(&store, name), 0.0);
+                assert_eq!(value(&store, name), value(&alone, name), "{name}, {rule:?}");
+            }
+            assert_eq!(optimizer.steps(), 5);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The parameter store: parameters and buffers by torchvision name, outside all programs, so that several programs
 //! (training, evaluation, explanations) work on the same numbers.
 
+use crate::freeze::{BatchNormMode, FreezePlan};
 use crate::network::{Network, TensorKind, TensorSpec};
 use crate::weights::{ExpectedTensor, StateDict, StateTensor, Values};
 use std::ops::Range;
@@ -81,6 +82,56 @@ impl ParameterStore {
     pub fn start_average(&mut self) {
         let stamps = self.specs.iter().map(|_| Stamp::fresh()).collect();
         self.averaged = Some(Set { values: self.live.values.clone(), stamps });
+    }
+
+    /// Moves the averaged set, where there is one, towards the live one: a trained parameter by a share of `1 - decay`
+    /// (Polyak and Juditsky 1992; `torch.optim.swa_utils.get_ema_multi_avg_fn`), and takes over the buffers that
+    /// training with the plan changes, the running statistics of batch norms that look at the batch. Everything else is
+    /// the same in both. Allocates nothing.
+    pub fn average(&mut self, plan: &FreezePlan, decay: f32) {
+        let Some(averaged) = &mut self.averaged else { return };
+        for (index, spec) in self.specs.iter().enumerate() {
+            if !moves(spec, index, plan) {
+                continue;
+            }
+            averaged.stamps[index] = Stamp::fresh();
+            let range = self.ranges[index].clone();
+            let (into, from) = (&mut averaged.values[range.clone()], &self.live.values[range]);
+            if spec.kind == TensorKind::Parameter {
+                into.iter_mut().zip(from).for_each(|(average, live)| *average += (1.0 - decay) * (live - *average));
+            } else {
+                into.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// The tensors of the averaged set that training with a plan tells from the live ones; empty where there is no such
+    /// set. For checkpoints.
+    pub fn averaged_state(&self, plan: &FreezePlan) -> StateDict {
+        let all = self.state_dict(ParameterSet::Averaged).tensors.into_iter().zip(&self.specs).enumerate();
+        let kept = all.filter(|(index, (_, spec))| self.averaged.is_some() && moves(spec, *index, plan));
+        StateDict { tensors: kept.map(|(_, (tensor, _))| tensor).collect() }
+    }
+
+    /// Takes back what [`ParameterStore::averaged_state`] gave, after the live set was filled: the averaged set begins
+    /// as a copy of it.
+    ///
+    /// # Errors
+    /// The name of a tensor that is missing or has another size: the state belongs to another plan, or to none.
+    pub fn restore_average(&mut self, state: &StateDict, plan: &FreezePlan) -> Result<(), String> {
+        self.start_average();
+        for index in 0..self.specs.len() {
+            if !moves(&self.specs[index], index, plan) {
+                continue;
+            }
+            let name = self.specs[index].name.clone();
+            let into = self.averaged_mut(index).unwrap_or_default();
+            match state.get(&name).map(|tensor| &tensor.values) {
+                Some(Values::F32(values)) if values.len() == into.len() => into.copy_from_slice(values),
+                _ => return Err(name),
+            }
+        }
+        Ok(())
     }
 
     /// What the tensors are.
@@ -167,6 +218,16 @@ impl ParameterStore {
     }
 }
 
+/// Whether steps of a plan change a tensor: a trained parameter, or a running statistic of a batch norm that looks at
+/// the batch.
+fn moves(spec: &TensorSpec, index: usize, plan: &FreezePlan) -> bool {
+    match spec.kind {
+        TensorKind::Parameter => plan.trainable(index),
+        TensorKind::Buffer => plan.batch_norm(spec.value) == Some(BatchNormMode::Batch),
+        TensorKind::Counter => false,
+    }
+}
+
 /// Gradients of the trained parameters in one flat buffer, in the network's order.
 pub struct Gradients {
     values: Vec<f32>,
@@ -176,7 +237,7 @@ pub struct Gradients {
 
 impl Gradients {
     /// Zeros for every trained parameter of a plan.
-    pub fn new(network: &Network, plan: &crate::FreezePlan) -> Gradients {
+    pub fn new(network: &Network, plan: &FreezePlan) -> Gradients {
         let mut end = 0;
         let ranges = network
             .tensors()
@@ -198,6 +259,25 @@ impl Gradients {
         &self.values
     }
 
+    /// Scales all gradients down where their L2 norm, taken over all of them together, exceeds `largest`, as
+    /// `torch.nn.utils.clip_grad_norm_` does: by `largest / (norm + 1e-6)`. Returns the norm before. The squares are
+    /// summed in f64 in a fixed order.
+    pub fn clip_norm(&mut self, largest: f64) -> f64 {
+        // Eight sums side by side, which is what registers hold; the order is the same on every machine.
+        let mut sums = [0.0f64; 8];
+        for chunk in self.values.chunks(sums.len()) {
+            for (sum, value) in sums.iter_mut().zip(chunk) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        let norm = sums.iter().sum::<f64>().sqrt();
+        let factor = largest / (norm + 1e-6);
+        if factor < 1.0 {
+            self.values.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+        }
+        norm
+    }
+
     /// Where a tensor's gradient lies in [`Gradients::flat`]; `None` where it is not trained.
     pub fn range(&self, tensor: usize) -> Option<Range<usize>> {
         self.ranges[tensor].clone()
@@ -211,5 +291,50 @@ impl Gradients {
     /// The gradient of a trained tensor for writing.
     pub fn tensor_mut(&mut self, tensor: usize) -> Option<&mut [f32]> {
         self.ranges[tensor].clone().map(|range| &mut self.values[range])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture;
+    use crate::freeze::FrozenBatchNorm;
+    use crate::network::Head;
+
+    #[test]
+    fn an_average_follows_what_is_trained_and_survives_a_checkpoint() {
+        let head = Head::Replaced { hidden: 3, dropout: 0.5, classes: 2 };
+        let network = architecture::build("resnet18", 32, head).unwrap();
+        let plan = FreezePlan::resolve(&network, &["layer4.1.bn2", "head"], FrozenBatchNorm::Stored).unwrap();
+        let mut store = ParameterStore::new(&network);
+        let index = |store: &ParameterStore, name: &str| store.index_of(name).unwrap();
+        let names = ["fc.3.weight", "layer4.1.bn2.running_mean", "layer4.1.bn1.running_mean", "conv1.weight"];
+        let [weight, statistic, frozen_statistic, frozen] = names.map(|name| index(&store, name));
+        store.start_average();
+        let stamp = |store: &ParameterStore, tensor| store.stamp(ParameterSet::Averaged, tensor);
+        let before = [weight, statistic, frozen_statistic, frozen].map(|tensor| stamp(&store, tensor));
+        let mut expected = 0.0f64;
+        for live in [1.0f32, 2.0, 4.0] {
+            store.tensor_mut(weight).fill(live);
+            store.tensor_mut(statistic).fill(live);
+            store.average(&plan, 0.75);
+            expected = 0.75 * expected + 0.25 * f64::from(live);
+        }
+        let averaged = |store: &ParameterStore, tensor| f64::from(store.tensor(ParameterSet::Averaged, tensor)[0]);
+        assert!((averaged(&store, weight) - expected).abs() < 1e-6);
+        assert_eq!(averaged(&store, statistic), 4.0);
+        let after = [weight, statistic, frozen_statistic, frozen].map(|tensor| stamp(&store, tensor));
+        let changed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a != b).collect();
+        // What did not change keeps its stamp: programs keep what they packed of it.
+        assert_eq!(changed, [true, true, false, false]);
+
+        let state = store.averaged_state(&plan);
+        let mut other = ParameterStore::new(&network);
+        other.take(&store.state_dict(ParameterSet::Live));
+        other.restore_average(&state, &plan).unwrap();
+        assert!(other.state_dict(ParameterSet::Averaged) == store.state_dict(ParameterSet::Averaged));
+        assert!(other.state_dict(ParameterSet::Live) == store.state_dict(ParameterSet::Live));
+        let missing = other.restore_average(&StateDict::default(), &plan).unwrap_err();
+        assert!(names.contains(&missing.as_str()) || missing.contains("bn2") || missing.contains("fc."), "{missing}");
     }
 }

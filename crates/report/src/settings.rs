@@ -1,6 +1,7 @@
 //! What a run was asked to do, on which data, and where: the tables of the page that hold no result.
 
 use crate::numerals::{counted, listed, percent, thousands};
+use crate::recipe;
 use roentgen_run::config::{
     Augmentation, ClassWeights, FrozenBatchNorm, NamedClassWeights, OnBadImage, Optimizer, Precision, Select,
     TrainingSettings,
@@ -57,7 +58,7 @@ pub(crate) fn settings(config: &Config, environment: Option<&Environment>) -> Ve
         row("Epochs", epochs(training)),
         row("Batch size", format!("{}{}", training.batch_size, if data.shuffle { "" } else { ", order not shuffled" })),
         row("Optimiser", optimizer(training)),
-        row("Loss", format!("cross-entropy, {}", class_weights(&training.class_weights))),
+        row("Loss", format!("{}, {}", recipe::loss(config), class_weights(&training.class_weights))),
         row(
             "Weights kept",
             match training.select {
@@ -85,6 +86,7 @@ pub(crate) fn settings(config: &Config, environment: Option<&Environment>) -> Ve
             if engine.exact { "computed directly" } else { "by Winograd's algorithm where it is faster" },
         ),
     ]);
+    rows.extend(recipe::recipe(config).into_iter().map(|(name, value)| row(name, value)));
     rows
 }
 

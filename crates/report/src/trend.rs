@@ -7,7 +7,7 @@
 
 use crate::numerals::{counted, four_decimals};
 use roentgen_run::Config;
-use roentgen_run::config::{Augmentation, Select};
+use roentgen_run::config::{Augmentation, ClassWeights, NamedClassWeights, Select};
 use roentgen_run::history::EpochRecord;
 
 const FEWEST_EPOCHS: usize = 5;
@@ -26,7 +26,9 @@ pub(crate) fn curve_statements(history: &[EpochRecord], config: &Config) -> Vec<
     }
     if history.len() < config.training.epochs && config.training.max_steps.is_none() {
         let recorded = counted(history.len(), "epoch");
-        statements.push(format!("The run holds {recorded} of the {} that were asked for.", config.training.epochs));
+        let why = history.last().and_then(|row| row.note.as_ref()).map_or_else(String::new, |note| format!(": {note}"));
+        statements
+            .push(format!("The run holds {recorded} of the {} that were asked for{why}.", config.training.epochs));
     }
     let training: Vec<f64> = history.iter().map(|row| row.train_loss).collect();
     let validation: Option<Vec<f64>> = history.iter().map(|row| row.valid_loss).collect();
@@ -39,7 +41,7 @@ pub(crate) fn curve_statements(history: &[EpochRecord], config: &Config) -> Vec<
     if let Some(validation) = &validation {
         statements.push(lowest(validation, config.training.select));
         statements.extend(over_fitting(&training, validation));
-        statements.extend(training_reads_worse(history, config));
+        statements.extend(heights(history, config));
     } else {
         statements
             .push("There was no validation split: whether the network over-fits cannot be seen from this run.".into());
@@ -117,11 +119,21 @@ fn over_fitting(training: &[f64], validation: &[f64]) -> Option<String> {
     })
 }
 
-/// A training curve above the validation curve looks like a mistake and mostly is none.
-fn training_reads_worse(history: &[EpochRecord], config: &Config) -> Option<String> {
+/// What the heights of the two curves do not say: they may measure different things, and a training curve above the
+/// validation curve looks like a mistake and mostly is none.
+fn heights(history: &[EpochRecord], config: &Config) -> Option<String> {
     let last = history.last()?;
     let augmented = config.data.augment != Augmentation::None;
     let worse = last.train_loss > last.valid_loss?;
+    let training = &config.training;
+    let weighted = training.class_weights != ClassWeights::Named(NamedClassWeights::None);
+    if weighted || training.label_smoothing > 0.0 || training.focal_gamma > 0.0 {
+        return Some(
+            "The training loss is the one that was trained on, the validation loss plain cross-entropy: the two curves \
+             compare by their shape, not by their height."
+                .into(),
+        );
+    }
     (worse && (augmented || config.network.dropout > 0.0)).then(|| {
         "The training loss lies above the validation loss: training images are seen augmented and with dropout, while \
          the weights still change, validation images as they are. The two curves compare by their shape, not by their \
@@ -167,6 +179,7 @@ mod tests {
             learning_rate: 0.1,
             seconds: 1.0,
             images_per_s: 1.0,
+            note: None,
         };
         let history: Vec<_> = (1..=epochs).map(row).collect();
         let mut config = Config::default();

@@ -3,6 +3,10 @@
 //! The defaults are the assignment's that this project began with: 10 epochs of SGD at learning rate 0.001 and
 //! momentum 0.9, batches of 128, a head of 380 hidden units with dropout 0.5.
 
+mod schedule;
+
+pub use schedule::{OneCycle, Schedule};
+
 use crate::{FORMAT_VERSION, RunError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +64,8 @@ pub struct DataSettings {
     pub views: Option<usize>,
     /// Whether the training rows are drawn in a new order each epoch.
     pub shuffle: bool,
+    /// Which training rows an epoch shows.
+    pub sampler: Sampler,
     /// What happens when an image cannot be decoded.
     pub on_bad_image: OnBadImage,
     /// The positive class by name; chosen by convention where absent.
@@ -91,6 +97,7 @@ impl Default for DataSettings {
             augment: Augmentation::Seed,
             views: None,
             shuffle: true,
+            sampler: Sampler::Shuffled,
             on_bad_image: OnBadImage::Fail,
             positive: None,
             cross_validation: None,
@@ -106,6 +113,17 @@ pub enum Augmentation {
     None,
     /// Rotation up to 30 degrees, random resized crop, horizontal flip: the assignment's.
     Seed,
+}
+
+/// Which training rows an epoch shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampler {
+    /// Each row once; in a new order unless `shuffle` is off.
+    Shuffled,
+    /// As many draws as there are rows, with replacement, every class with the same probability. A row that comes twice
+    /// in an epoch is augmented, and dropped out, alike both times: draws are a function of epoch and row.
+    Balanced,
 }
 
 /// What happens when an image cannot be decoded.
@@ -146,11 +164,28 @@ pub struct FreezeSettings {
     pub unfreeze: Vec<String>,
     /// How a batch norm without trainable parameters behaves while training.
     pub frozen_batch_norm: FrozenBatchNorm,
+    /// What is trained too from a later epoch on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfreeze_at: Vec<Unfreezing>,
+}
+
+/// What is trained too from an epoch on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unfreezing {
+    /// From 2.
+    pub epoch: usize,
+    /// `all`, or torchvision module names.
+    pub names: Vec<String>,
 }
 
 impl Default for FreezeSettings {
     fn default() -> Self {
-        FreezeSettings { unfreeze: vec!["head".into()], frozen_batch_norm: FrozenBatchNorm::Eval }
+        FreezeSettings {
+            unfreeze: vec!["head".into()],
+            frozen_batch_norm: FrozenBatchNorm::Eval,
+            unfreeze_at: Vec::new(),
+        }
     }
 }
 
@@ -174,21 +209,45 @@ pub struct TrainingSettings {
     pub batch_size: usize,
     /// The update rule.
     pub optimizer: Optimizer,
-    /// Learning rate.
+    /// Learning rate: where the schedule starts from; with one-cycle, its highest.
     pub learning_rate: f32,
+    /// How the rate goes over the run.
+    pub schedule: Schedule,
+    /// Epochs, or a part of one, in which the rate rises linearly from nothing; 0 for none.
+    pub warmup_epochs: f32,
     /// SGD's momentum.
     pub momentum: f32,
     /// Weight decay: added to the gradient in SGD, decoupled in AdamW.
     pub weight_decay: f32,
     /// Nesterov's form of SGD's momentum.
     pub nesterov: bool,
+    /// Learning rates of their own for parts of the network, by the names of a freeze plan; of several that select a
+    /// parameter the most specific holds. A rate keeps its ratio to `learning_rate` throughout the schedule.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub learning_rates: BTreeMap<String, f32>,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
+    /// Largest L2 norm of all gradients together: larger ones are scaled down to it. Unbounded where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f32>,
+    /// Share of the training target that is spread evenly over the classes, in `[0, 1)`; 0 for none.
+    pub label_smoothing: f32,
+    /// Gamma of the focal loss, which is trained on where it is above 0.
+    pub focal_gamma: f32,
     /// Stop after so many optimiser steps in all, for comparisons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
+    /// Decay, in `(0, 1)`, of a running average of the weights, from the start weights on: validation and the model
+    /// then have the averaged weights. None is kept where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_decay: Option<f32>,
+    /// Stop after so many epochs without a lower validation loss; never where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Which epoch's weights become `model.safetensors`.
     pub select: Select,
+    /// Whether losses, rates and accuracies are written as TensorBoard's event files too.
+    pub tensorboard: bool,
     /// Seed of every random draw.
     pub seed: u64,
 }
@@ -200,12 +259,21 @@ impl Default for TrainingSettings {
             batch_size: 128,
             optimizer: Optimizer::Sgd,
             learning_rate: 0.001,
+            schedule: Schedule::default(),
+            warmup_epochs: 0.0,
             momentum: 0.9,
             weight_decay: 0.0,
             nesterov: false,
+            learning_rates: BTreeMap::new(),
             class_weights: ClassWeights::Named(NamedClassWeights::None),
+            clip_norm: None,
+            label_smoothing: 0.0,
+            focal_gamma: 0.0,
             max_steps: None,
+            average_decay: None,
+            patience: None,
             select: Select::Last,
+            tensorboard: false,
             seed: 0,
         }
     }
@@ -391,6 +459,22 @@ mod tests {
             ["learning_rate = 0.001", "momentum = 0.9", "batch_size = 128", "hidden = 380", "augment = \"seed\""]
         {
             assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_before_the_schedules_parses_and_a_parameter_of_another_schedule_does_not() {
+        let parse = |text: &str| Config::parse(Path::new("c.toml"), &format!("format_version = 1\n{text}"));
+        assert_eq!(parse("[training]\nlearning_rate = 0.001\n").unwrap(), Config::default());
+        let step = parse("[training.schedule]\nkind = \"step\"\nevery_epochs = 3\n").unwrap().training.schedule;
+        assert_eq!(step, Schedule::Step { every_epochs: 3, factor: 0.1 });
+        let cycle = parse("[training.schedule]\nkind = \"one-cycle\"\ndiv_factor = 10\n").unwrap();
+        let expected = OneCycle { div_factor: 10.0, ..OneCycle::default() };
+        assert_eq!(cycle.training.schedule, Schedule::OneCycle(expected));
+        assert_eq!(Config::parse(Path::new("c.toml"), &cycle.to_toml()).unwrap(), cycle);
+        for (kind, key) in [("constant", "minimal_rate"), ("cosine", "factor"), ("one-cycle", "minimal_rate")] {
+            let message = parse(&format!("[training.schedule]\nkind = \"{kind}\"\n{key} = 0.5\n")).unwrap_err();
+            assert!(message.to_string().contains(key), "{message}");
         }
     }
 

@@ -112,13 +112,30 @@ impl RunDirectory {
         self.path.join("test-sealed")
     }
 
+    /// `lr-find.csv`: the steps of a learning-rate range test.
+    pub fn range_test_file(&self) -> PathBuf {
+        self.path.join("lr-find.csv")
+    }
+
+    /// `lr-find.svg`: its losses over the rate.
+    pub fn range_test_plot(&self) -> PathBuf {
+        self.path.join("lr-find.svg")
+    }
+
+    /// `tensorboard/`: event files, where they were asked for.
+    pub fn tensorboard_folder(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// `report.html`.
     pub fn report_file(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
-    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing.
+    /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing, and so do
+    /// the files of a range test.
     pub fn state(&self) -> RunState {
+        let counts = |path: &Path| !is_part(path) && path != self.range_test_file() && path != self.range_test_plot();
         if self.model_file().is_file() {
             RunState::Finished
         } else if self.last_checkpoint_file().is_file() {
@@ -126,7 +143,7 @@ impl RunDirectory {
         } else if self.config_file().is_file() {
             RunState::Started
         } else if std::fs::read_dir(&self.path)
-            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| !is_part(&entry.path()))))
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| counts(&entry.path()))))
         {
             RunState::Foreign
         } else {
@@ -249,6 +266,32 @@ pub fn write_atomically(
     attempt().map_err(RunError::io(path, "write"))
 }
 
+/// Adds bytes to a file, flushed to the disk: a checkpoint that counts them is flushed, and so must they be.
+///
+/// # Errors
+/// Where the system refuses; the file then holds none of the bytes. Where even that fails, half of them may stand at
+/// its end, which readers skip.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let attempt = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+        let length = file.metadata()?.len();
+        file.write_all(bytes).inspect_err(|_| {
+            let _ = file.set_len(length);
+        })?;
+        file.sync_data()
+    };
+    attempt().map_err(RunError::io(path, "write"))
+}
+
+/// Cuts a file off after its first `length` bytes.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn truncate(path: &Path, length: u64) -> Result<(), RunError> {
+    let attempt = || std::fs::OpenOptions::new().write(true).open(path)?.set_len(length);
+    attempt().map_err(RunError::io(path, "shorten"))
+}
+
 /// A temporary file that gets the usual rights of a new file, not the private ones of temporary files.
 fn new_part(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -280,6 +323,9 @@ mod tests {
     fn states_follow_the_files() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::new(folder.path().join("run"));
+        assert_eq!(run.state(), RunState::Absent);
+        std::fs::create_dir(run.path()).unwrap();
+        [run.range_test_file(), run.range_test_plot()].iter().for_each(|file| std::fs::write(file, b"x").unwrap());
         assert_eq!(run.state(), RunState::Absent);
         run.create(&Config::default()).unwrap();
         assert_eq!(run.state(), RunState::Started);

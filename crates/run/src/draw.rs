@@ -12,7 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
-    /// Order of the training rows in an epoch; item 0.
+    /// Order of the training rows in an epoch; item 0 shuffled, item 1 drawn with replacement.
     Shuffle = 1,
     /// Augmentation of one row in one epoch; the item is the row.
     Augment = 2,

@@ -1,9 +1,8 @@
 //! `history.csv` and `steps.csv`: what training wrote down as it went.
 
 use crate::RunError;
-use crate::directory::write_atomically;
+use crate::directory::{append, write_atomically};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::io::Write;
 use std::path::Path;
 
 /// One line of `history.csv`. Losses are means over images; accuracies lie in `[0, 1]`; validation figures are absent
@@ -12,9 +11,11 @@ use std::path::Path;
 pub struct EpochRecord {
     /// From 1.
     pub epoch: usize,
-    /// Mean loss over the epoch's training images, each as its batch saw it.
+    /// Mean over the epoch's training images of the loss that is trained on, each as its batch saw it.
     pub train_loss: f64,
-    /// Mean loss over the validation images after the epoch, in evaluation mode.
+    /// Mean cross-entropy over the validation images after the epoch, in evaluation mode: without class weights, label
+    /// smoothing or focusing, whatever is trained on, so that it compares between epochs, between runs, and with the
+    /// mean loss of an evaluation.
     pub valid_loss: Option<f64>,
     /// Share of the training images that their batch classified right.
     pub train_accuracy: f64,
@@ -26,6 +27,9 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Training images per second.
     pub images_per_s: f64,
+    /// Why training ended with this epoch, where it ended early. Tables of before this column have none.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// The `f64` that prints as a setting was written: 0.01, and not 0.009999999776482582.
@@ -65,25 +69,17 @@ pub fn write_table<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Re
 /// # Errors
 /// Where the system refuses; the table then holds none of the rows.
 pub fn append_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError> {
-    let attempt = || -> std::io::Result<()> {
+    let text = || -> std::io::Result<Vec<u8>> {
         let mut text = Vec::new();
-        {
-            let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(&mut text);
-            for row in rows {
-                writer.serialize(row)?;
-            }
-            writer.flush()?;
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(&mut text);
+        for row in rows {
+            writer.serialize(row)?;
         }
-        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
-        let length = file.metadata()?.len();
-        file.write_all(&text).inspect_err(|_| {
-            // Half a row, where the disk is full. Where it cannot be cut off, readers skip it.
-            let _ = file.set_len(length);
-        })?;
-        // The checkpoint that counts these rows is flushed to the disk; so must they be.
-        file.sync_data()
+        writer.flush()?;
+        drop(writer);
+        Ok(text)
     };
-    attempt().map_err(RunError::io(path, "write"))
+    append(path, &text().map_err(RunError::io(path, "write"))?)
 }
 
 /// Reads a table. A last line that a kill cut short is not a row.
@@ -100,7 +96,7 @@ pub fn read_table<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunError> 
 }
 
 /// The columns of `history.csv`.
-pub const HISTORY_HEADER: [&str; 8] = [
+pub const HISTORY_HEADER: [&str; 9] = [
     "epoch",
     "train_loss",
     "valid_loss",
@@ -109,6 +105,7 @@ pub const HISTORY_HEADER: [&str; 8] = [
     "learning_rate",
     "seconds",
     "images_per_s",
+    "note",
 ];
 
 /// The columns of `steps.csv`.
@@ -117,6 +114,7 @@ pub const STEPS_HEADER: [&str; 3] = ["step", "epoch", "loss"];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn tables_survive_a_round_trip_and_a_line_cut_short() {
@@ -152,9 +150,19 @@ mod tests {
             learning_rate: 0.001,
             seconds: 2.0,
             images_per_s: 10.0,
+            note: None,
         };
         write_table(&path, &HISTORY_HEADER, std::slice::from_ref(&row)).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("0.5,,0.75,,"));
         assert_eq!(read_table::<EpochRecord>(&path).unwrap(), [row]);
+    }
+
+    #[test]
+    fn a_history_of_before_the_notes_still_opens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.csv");
+        std::fs::write(&path, format!("{}\n1,0.5,,0.75,,0.001,2,10\n", HISTORY_HEADER[..8].join(","))).unwrap();
+        let rows = read_table::<EpochRecord>(&path).unwrap();
+        assert_eq!((rows.len(), &rows[0].note), (1, &None));
     }
 }

@@ -163,6 +163,7 @@ fn refuse_strangers(setups: &[&Setup]) -> Result<(), TrainError> {
             ("image size", a.data.image_size == b.data.image_size),
             ("augmentation", a.data.augment == b.data.augment && a.data.views == b.data.views),
             ("order of images", a.data.shuffle == b.data.shuffle && a.training.seed == b.training.seed),
+            ("sampler", a.data.sampler == b.data.sampler),
             ("batch size", a.training.batch_size == b.training.batch_size),
             ("arithmetic", first.arithmetic() == setup.arithmetic()),
         ];
@@ -174,7 +175,7 @@ fn refuse_strangers(setups: &[&Setup]) -> Result<(), TrainError> {
                     setup.run.path().display(),
                     first.run.path().display()
                 ),
-                expected: "the same data, image size, augmentation, seed, batch size, architecture and arithmetic",
+                expected: "the same data, image size, augmentation, seed, sampler, batch size, architecture and arithmetic",
             });
         }
     }

@@ -1,7 +1,7 @@
 use roentgen_data::DataError;
 use roentgen_infer::{InferError, ModelError};
 use roentgen_nn::weights::WeightsError;
-use roentgen_nn::{EngineError, FreezeError, NetworkError};
+use roentgen_nn::{EngineError, FreezeError, GroupError, NetworkError};
 use roentgen_run::RunError;
 use std::path::PathBuf;
 
@@ -26,6 +26,9 @@ pub enum TrainError {
     /// The freeze plan.
     #[error(transparent)]
     Freeze(#[from] FreezeError),
+    /// Learning rates of parts of the network.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// A setting that no training can have.
     #[error("{setting} is {found}; expected {expected}")]
     Setting {

@@ -4,7 +4,7 @@ use crate::arrangement::{Arrangement, arrange};
 use crate::feed::Feed;
 use crate::learner::Learner;
 use crate::{Event, Observer, Setup, TrainError};
-use roentgen_data::{Augment, Transform, epoch_order};
+use roentgen_data::{Augment, Transform};
 use roentgen_nn::{Engine, ParameterSet, ParameterStore};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -166,9 +166,9 @@ impl<'a> Group<'a> {
         let working: Vec<&Learner<'_>> =
             self.learners.iter().flatten().filter(|learner| stands_in_it(learner)).collect();
         let setup = working[0].setup;
-        let (data, training) = (&setup.config.data, &setup.config.training);
+        let training = &setup.config.training;
         let mut step = working.iter().map(|learner| learner.position.steps_in_epoch).min().unwrap_or(0);
-        let mut order = epoch_order(&setup.train_rows, training.seed, epoch as u64, data.shuffle);
+        let mut order = setup.epoch_order(epoch);
         order.drain(..(step * training.batch_size).min(order.len()));
         self.train.begin(order, training.batch_size, epoch as u64)?;
         loop {

@@ -2,12 +2,13 @@
 
 use crate::arrangement::validation_request;
 use crate::checkpoint::{BestEpoch, Checkpoint, EpochSums};
+use crate::event_file::EventFile;
 use crate::feed::Fed;
-use crate::{Event, Observer, Setup, TrainError, micro_batch};
+use crate::step::Stepper;
+use crate::{Event, LearningRate, Observer, Setup, TrainError};
 use roentgen_infer::write_model;
 use roentgen_nn::loss::cross_entropy;
-use roentgen_nn::optimizer::{Optimizer, ParameterSettings};
-use roentgen_nn::{Draws, Engine, FreezePlan, Gradients, ParameterSet, ParameterStore, Program, ValueId};
+use roentgen_nn::{Draws, Engine, FreezePlan, ParameterSet, ParameterStore, Program, ValueId};
 use roentgen_run::config::Select;
 use roentgen_run::history::{
     EpochRecord, HISTORY_HEADER, STEPS_HEADER, StepRecord, append_rows, as_written, read_table, write_table,
@@ -23,30 +24,17 @@ pub(crate) struct Learner<'a> {
     pub(crate) store: ParameterStore,
     /// Where it stands.
     pub(crate) position: Checkpoint,
-    cut: Vec<ValueId>,
-    program: Box<dyn Program>,
-    images_at_once: usize,
-    gradients: Gradients,
-    optimizer: Optimizer,
+    stepper: Stepper<'a>,
+    rate: LearningRate,
     validation: Validation,
-    buffers: Buffers,
     /// Steps that are not in `steps.csv` yet.
     unwritten: Vec<StepRecord>,
+    /// TensorBoard's file, where it was asked for.
+    events: Option<EventFile>,
     /// Epochs and steps that the last checkpoint counts, where there is one.
     saved: Option<(usize, u64)>,
     /// What this process has done of the epoch.
     trained: Trained,
-}
-
-/// What a step works in, kept from step to step.
-#[derive(Default)]
-struct Buffers {
-    /// `[N, K]`.
-    logits: Vec<f32>,
-    /// The gradient of the loss for the logits.
-    slope: Vec<f32>,
-    /// One an image.
-    losses: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -61,8 +49,9 @@ struct Validation {
     cut: Vec<ValueId>,
     program: Option<Box<dyn Program>>,
     images_at_once: usize,
+    /// `[N, K]`.
+    logits: Vec<f32>,
     loss: f64,
-    weight: f64,
     correct: usize,
     images: usize,
 }
@@ -73,77 +62,75 @@ impl<'a> Learner<'a> {
     pub(crate) fn new(
         setup: &'a Setup,
         mut store: ParameterStore,
-        engine: &dyn Engine,
+        engine: &'a dyn Engine,
         cuts: (&[ValueId], &[ValueId]),
         at_once: (usize, usize),
     ) -> Result<Learner<'a>, TrainError> {
-        let (network, plan, config) = (&setup.network, &setup.plan, &setup.config);
-        let program = engine.compile(&micro_batch::request(setup, cuts.0, at_once.0))?;
-        let decay = config.training.weight_decay;
-        let settings = ParameterSettings { learning_rate_factor: 1.0, weight_decay: decay };
-        let mut optimizer = Optimizer::new(network, plan, setup.rule, |_| settings);
+        let file = setup.run.last_checkpoint_file();
+        let resumed = file.is_file().then(|| Checkpoint::read(&file)).transpose()?;
+        let stage = resumed.as_ref().map_or(&setup.stages[0], |position| position.stage(setup));
+        let mut stepper = Stepper::new(setup, engine, stage, cuts.0, at_once.0)?;
         let mut saved = None;
-        let position = if setup.run.last_checkpoint_file().is_file() {
-            let position = Checkpoint::restore(setup, &mut store, &mut optimizer)?;
+        let position = if let Some(position) = resumed {
+            position.restore(setup, &mut store, &mut stepper.optimizer)?;
             discard_after(setup, &position)?;
             saved = Some((position.epochs_done, position.step));
             position
         } else {
+            if setup.config.training.average_decay.is_some() {
+                store.start_average();
+            }
             write_table::<EpochRecord>(&setup.run.history_file(), &HISTORY_HEADER, &[])?;
             write_table::<StepRecord>(&setup.run.steps_file(), &STEPS_HEADER, &[])?;
             Checkpoint::start(setup, engine.bits())
         };
+        let events = setup
+            .config
+            .training
+            .tensorboard
+            .then(|| EventFile::open(&setup.run.tensorboard_folder(), position.tensorboard_bytes));
         Ok(Learner {
             setup,
             store,
-            program,
-            cut: cuts.0.to_vec(),
-            images_at_once: at_once.0,
-            gradients: Gradients::new(network, plan),
-            optimizer,
+            stepper,
+            rate: setup.learning_rate(),
             validation: Validation {
                 cut: cuts.1.to_vec(),
                 program: None,
                 images_at_once: at_once.1,
+                logits: Vec::new(),
                 loss: 0.0,
-                weight: 0.0,
                 correct: 0,
                 images: 0,
             },
             position: Checkpoint { instruction_set: engine.bits(), ..position },
-            buffers: Buffers::default(),
             unwritten: Vec::new(),
+            events: events.transpose()?,
             saved,
             trained: Trained::default(),
         })
     }
 
-    pub(crate) fn steps_in_epoch(&self) -> usize {
-        self.setup.train_rows.len().div_ceil(self.setup.config.training.batch_size)
-    }
-
     pub(crate) fn steps_total(&self) -> u64 {
-        let training = &self.setup.config.training;
-        let all = (training.epochs * self.steps_in_epoch()) as u64;
-        training.max_steps.map_or(all, |most| all.min(most))
+        self.setup.steps_total()
     }
 
     /// Whether an epoch has to be begun, or one whose steps may all be done has still to be validated.
     pub(crate) fn work_is_left(&self) -> bool {
         let position = &self.position;
         let steps_left = position.step < self.steps_total() || position.steps_in_epoch > 0;
-        position.epochs_done < self.setup.config.training.epochs && steps_left
+        let training = &self.setup.config.training;
+        position.epochs_done < training.epochs && steps_left && !position.stopped_early(training)
     }
 
     /// Tells the observer where the run begins, and takes a finished one up again.
     pub(crate) fn begin(&mut self, run: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let cut = self.images_at_once < micro_batch::batch_size(self.setup);
         observer.event(
             run,
             Event::Started {
                 steps_done: self.position.step,
                 steps_total: self.steps_total(),
-                micro_batch: cut.then_some(self.images_at_once),
+                micro_batch: self.stepper.micro_batch(),
             },
         );
         if self.work_is_left() {
@@ -167,40 +154,36 @@ impl<'a> Learner<'a> {
         let begun = Instant::now();
         let setup = self.setup;
         let epoch = self.position.epochs_done + 1;
-        let total_weight = setup.loss.total_weight(fed.labels);
-        let mut sum = 0.0;
-        let mut correct = 0;
-        for start in (0..fed.labels.len()).step_by(self.images_at_once) {
-            let images = start..(start + self.images_at_once).min(fed.labels.len());
-            let (rows, labels) = (&fed.rows[images.clone()], &fed.labels[images.clone()]);
-            let entries: Vec<&[f32]> = self.cut.iter().map(|id| fed.part(*id, images.clone())).collect();
-            let draws = Draws { seed: setup.config.training.seed, epoch: epoch as u64, rows };
-            self.program.forward(&mut self.store, ParameterSet::Live, &entries, rows.len(), draws)?;
-            let Buffers { logits, slope, losses } = &mut self.buffers;
-            self.program.read(setup.network.output(), logits)?;
-            slope.resize(logits.len(), 0.0);
-            setup.loss.losses(logits, labels, total_weight, slope, losses);
-            // One by one: how the batch is cut must not show in the sum.
-            losses.iter().for_each(|loss| sum += loss);
-            let by_image = logits.chunks_exact(logits.len() / labels.len());
-            correct += by_image.zip(labels).filter(|(logits, label)| largest(logits) == **label).count();
-            if !sum.is_finite() {
-                return Err(self.not_finite("the loss of", self.position.step + 1, sum / total_weight));
-            }
-            let continues = start > 0;
-            let slope = &self.buffers.slope;
-            self.program.backward(&self.store, ParameterSet::Live, slope, &mut self.gradients, continues)?;
+        let stage = setup.stage(epoch);
+        if stage.from_epoch != self.stepper.stage.from_epoch {
+            self.stepper.enter(stage);
+            self.position.record(setup, &stage.plan);
+            observer.event(run, Event::Unfrozen { epoch, plan: &stage.plan });
         }
-        self.optimizer.step(&mut self.store, &self.gradients, setup.config.training.learning_rate);
-        let loss = sum / total_weight;
+        let batch = self.stepper.gradients_of(&mut self.store, fed, epoch)?;
+        let loss = batch.loss / batch.weight;
+        if !loss.is_finite() {
+            return Err(self.not_finite("the loss of", self.position.step + 1, loss));
+        }
+        let rates = self.rate.at(self.position.step);
+        if let Err(norm) = self.stepper.update(&mut self.store, rates) {
+            return Err(self.not_finite("the norm of the gradients of", self.position.step + 1, norm));
+        }
+        if let Some(decay) = setup.config.training.average_decay {
+            self.store.average(&stage.plan, decay);
+        }
         self.position.step += 1;
         self.position.steps_in_epoch += 1;
         let sums = &mut self.position.sums;
-        sums.loss += sum;
-        sums.weight += total_weight;
-        sums.correct += correct;
+        sums.loss += batch.loss;
+        sums.weight += batch.weight;
+        sums.correct += batch.correct;
         sums.images += fed.labels.len();
         self.unwritten.push(StepRecord { step: self.position.step, epoch, loss });
+        if let Some(events) = &mut self.events {
+            events.scalar("step/train_loss", self.position.step, loss);
+            events.scalar("step/learning_rate", self.position.step, as_written(rates.learning_rate));
+        }
         let seconds = shared_s + begun.elapsed().as_secs_f64();
         self.position.seconds_in_epoch += seconds;
         self.trained.images += fed.labels.len();
@@ -211,7 +194,7 @@ impl<'a> Learner<'a> {
             Event::Step {
                 epoch,
                 step: self.position.step,
-                in_epoch: (self.position.steps_in_epoch, self.steps_in_epoch()),
+                in_epoch: (self.position.steps_in_epoch, setup.steps_in_epoch()),
                 loss,
                 mean_loss: sums.loss / sums.weight,
                 accuracy: sums.correct as f64 / sums.images as f64,
@@ -229,7 +212,7 @@ impl<'a> Learner<'a> {
     /// Makes room for the sums of a validation.
     pub(crate) fn begin_validation(&mut self) {
         let validation = &mut self.validation;
-        (validation.loss, validation.weight, validation.correct, validation.images) = (0.0, 0.0, 0, 0);
+        (validation.loss, validation.correct, validation.images) = (0.0, 0, 0);
     }
 
     /// Takes some validation images in.
@@ -250,12 +233,13 @@ impl<'a> Learner<'a> {
             let entries: Vec<&[f32]> = validation.cut.iter().map(|id| fed.part(*id, images.clone())).collect();
             // Nothing is drawn in evaluation mode.
             let draws = Draws { seed: 0, epoch: 0, rows: &fed.rows[images.clone()] };
-            program.forward(&mut self.store, ParameterSet::Live, &entries, images.len(), draws)?;
-            let logits = &mut self.buffers.logits;
+            // Where no average is kept, the averaged set is the live one.
+            program.forward(&mut self.store, ParameterSet::Averaged, &entries, images.len(), draws)?;
+            let logits = &mut validation.logits;
             program.read(setup.network.output(), logits)?;
             for (logits, &label) in logits.chunks_exact(setup.network.classes()).zip(&fed.labels[images]) {
-                validation.loss += setup.loss.weight(label) * cross_entropy(logits, label);
-                validation.weight += setup.loss.weight(label);
+                // Plain, whatever is trained on: so that epochs, runs and evaluation compare.
+                validation.loss += cross_entropy(logits, label);
                 validation.correct += usize::from(largest(logits) == label);
                 validation.images += 1;
             }
@@ -270,13 +254,24 @@ impl<'a> Learner<'a> {
         let training = &setup.config.training;
         let epoch = self.position.epochs_done + 1;
         let seen = validation.images as f64;
-        let validation =
-            (validation.images > 0).then(|| (validation.loss / validation.weight, validation.correct as f64 / seen));
+        let validation = (validation.images > 0).then(|| (validation.loss / seen, validation.correct as f64 / seen));
         if let Some((loss, _)) = validation.filter(|(loss, _)| !loss.is_finite()) {
             return Err(self.not_finite("the validation loss after", self.position.step, loss));
         }
         // Saving checks it too, but the line in the history comes before.
         self.check_weights()?;
+        let improved = validation
+            .map(|(valid_loss, _)| BestEpoch { epoch, valid_loss })
+            .filter(|now| self.position.best.is_none_or(|best| now.valid_loss < best.valid_loss));
+        self.position.best = improved.or(self.position.best);
+        let stops = |best: &BestEpoch| epoch < training.epochs && best.ends_patience(epoch, training);
+        let note = self.position.best.filter(stops).map(|best| {
+            format!(
+                "stopped early: no lower validation loss than that of epoch {} for {} epochs",
+                best.epoch,
+                epoch - best.epoch
+            )
+        });
         let sums = self.position.sums;
         let trained = std::mem::take(&mut self.trained);
         let record = EpochRecord {
@@ -285,21 +280,30 @@ impl<'a> Learner<'a> {
             valid_loss: validation.map(|v| v.0),
             train_accuracy: sums.correct as f64 / sums.images as f64,
             valid_accuracy: validation.map(|v| v.1),
-            learning_rate: as_written(training.learning_rate),
+            learning_rate: as_written(self.rate.at(self.position.step.saturating_sub(1)).learning_rate),
             seconds: self.position.seconds_in_epoch,
             images_per_s: trained.images as f64 / trained.seconds.max(f64::MIN_POSITIVE),
+            note,
         };
         append_rows(&setup.run.history_file(), std::slice::from_ref(&record))?;
+        if let Some(events) = &mut self.events {
+            let numbers = [
+                ("epoch/train_loss", Some(record.train_loss)),
+                ("epoch/valid_loss", record.valid_loss),
+                ("epoch/train_accuracy", Some(record.train_accuracy)),
+                ("epoch/valid_accuracy", record.valid_accuracy),
+            ];
+            for (tag, value) in numbers {
+                value.into_iter().for_each(|value| events.scalar(tag, epoch as u64, value));
+            }
+        }
         self.position.epochs_done = epoch;
         self.position.steps_in_epoch = 0;
         self.position.sums = EpochSums::default();
         self.position.seconds_in_epoch = 0.0;
-        if let Some((valid_loss, _)) = validation
-            && self.position.best.is_none_or(|best| valid_loss < best.valid_loss)
-        {
-            self.position.best = Some(BestEpoch { epoch, valid_loss });
+        if improved.is_some() {
             let file = setup.run.best_checkpoint_file();
-            write_model(&file, &setup.description(), &self.store, ParameterSet::Live)?;
+            write_model(&file, &setup.description(), &self.store, ParameterSet::Averaged)?;
         }
         self.save(run, observer)?;
         let waiting = trained.waited_s / trained.seconds.max(f64::MIN_POSITIVE);
@@ -323,7 +327,7 @@ impl<'a> Learner<'a> {
         let file = self.setup.run.last_checkpoint_file();
         let kept = match self.saved {
             None => "No epoch was finished, so there is no checkpoint.".to_owned(),
-            Some((epochs, steps)) if steps == (epochs * self.steps_in_epoch()) as u64 => {
+            Some((epochs, steps)) if steps == (epochs * self.setup.steps_in_epoch()) as u64 => {
                 format!("The checkpoint after epoch {epochs} is kept in {}.", file.display())
             }
             Some((_, steps)) => format!("The checkpoint after step {steps} is kept in {}.", file.display()),
@@ -343,7 +347,15 @@ impl<'a> Learner<'a> {
         self.check_weights()?;
         append_rows(&self.setup.run.steps_file(), &self.unwritten)?;
         self.unwritten.clear();
-        self.position.write(&self.setup.run.last_checkpoint_file(), &self.store, &self.optimizer)?;
+        if let Some(events) = &mut self.events {
+            self.position.tensorboard_bytes = events.write()?;
+        }
+        self.position.write(
+            &self.setup.run.last_checkpoint_file(),
+            &self.store,
+            &self.setup.plan,
+            &self.stepper.optimizer,
+        )?;
         self.saved = Some((self.position.epochs_done, self.position.step));
         observer.event(run, Event::Saved);
         Ok(())
@@ -354,7 +366,7 @@ impl<'a> Learner<'a> {
         let setup = self.setup;
         let best = self.position.best.filter(|_| setup.config.training.select == Select::Best);
         let Some(best) = best else {
-            write_model(&setup.run.model_file(), &setup.description(), &self.store, ParameterSet::Live)?;
+            write_model(&setup.run.model_file(), &setup.description(), &self.store, ParameterSet::Averaged)?;
             return Ok(self.position.epochs_done);
         };
         let mut chosen = ParameterStore::new(&setup.network);

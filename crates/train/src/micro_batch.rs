@@ -1,31 +1,36 @@
 //! How many images go through a training program at once, under a memory bound.
 
-use crate::Setup;
-use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, Mode, ValueId};
+use crate::{Setup, Stage};
+use roentgen_nn::{BatchNormMode, CompileRequest, Engine, EngineError, FreezePlan, Mode, ValueId};
 
 /// Images in a step: the batch size, or all training images where they are fewer.
 pub(crate) fn batch_size(setup: &Setup) -> usize {
     setup.config.training.batch_size.min(setup.train_rows.len())
 }
 
-/// The training program from `entries` on that takes `images` images at once. Where that is not the whole batch, its
-/// backward passes continue one another.
-pub(crate) fn request<'a>(setup: &'a Setup, entries: &[ValueId], images: usize) -> CompileRequest<'a> {
+/// The training program of a plan from `entries` on that takes `images` images at once. Where that is not the whole
+/// batch, its backward passes continue one another.
+pub(crate) fn request<'a>(
+    setup: &'a Setup,
+    plan: &'a FreezePlan,
+    entries: &[ValueId],
+    images: usize,
+) -> CompileRequest<'a> {
     CompileRequest {
         arithmetic: setup.arithmetic(),
         entries: entries.to_vec(),
         micro_batches: images < batch_size(setup),
-        ..CompileRequest::whole(&setup.network, &setup.plan, Mode::Train, images)
+        ..CompileRequest::whole(&setup.network, plan, Mode::Train, images)
     }
 }
 
 /// How many images of a batch each of some runs takes at once, all their training programs and `beside` bytes together
-/// under a limit of bytes: all images, or fewer, the hungriest program first. A batch is only cut where no batch norm looks at the whole
-/// of it.
+/// under a limit of bytes: all images, or fewer, the hungriest program first. A batch is only cut where no batch norm
+/// looks at the whole of it.
 ///
 /// # Errors
-/// Where the memory does not suffice even so: the error names the memory needed. Where the last batch of an epoch is one
-/// image whose map has one position left at a batch norm in training mode.
+/// Where the memory does not suffice even so: the error names the memory needed. Where the last batch of an epoch is
+/// one image whose map has one position left at a batch norm in training mode.
 pub(crate) fn sizes(
     runs: &[(&Setup, &[ValueId])],
     engine: &dyn Engine,
@@ -36,7 +41,12 @@ pub(crate) fn sizes(
         refuse_single_values(setup)?;
     }
     let mut sizes: Vec<usize> = runs.iter().map(|(setup, _)| batch_size(setup)).collect();
-    let needed = |run: usize, images: usize| engine.memory_bytes(&request(runs[run].0, runs[run].1, images));
+    // An earlier stage may take more than the last: its frozen layers keep transformed weights.
+    let needed = |run: usize, images: usize| {
+        let (setup, entries) = runs[run];
+        let of_stage = |stage: &Stage| engine.memory_bytes(&request(setup, &stage.plan, entries, images));
+        setup.stages.iter().map(of_stage).try_fold(0, |most, bytes| Ok::<_, EngineError>(most.max(bytes?)))
+    };
     let mut needs = (0..runs.len()).map(|run| needed(run, sizes[run])).collect::<Result<Vec<usize>, _>>()?;
     let Some(limit) = limit else { return Ok(sizes) };
     let mut hungriest: Vec<usize> = (0..runs.len()).collect();

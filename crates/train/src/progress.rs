@@ -1,6 +1,7 @@
 //! What training tells whoever watches.
 
 use crate::TrainError;
+use roentgen_nn::FreezePlan;
 use roentgen_run::history::EpochRecord;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,13 @@ pub enum Event<'a> {
         /// What was removed.
         removed: &'a [PathBuf],
     },
+    /// More is trained from this epoch on.
+    Unfrozen {
+        /// From 1.
+        epoch: usize,
+        /// What is trained now.
+        plan: &'a FreezePlan,
+    },
     /// An optimizer step was taken.
     Step {
         /// From 1.
@@ -37,6 +45,17 @@ pub enum Event<'a> {
         accuracy: f64,
         /// Images per second in this epoch.
         images_per_s: f64,
+    },
+    /// A step of a range test was taken.
+    RangeStep {
+        /// From 1.
+        step: usize,
+        /// Steps in all, where the loss does not end the test before.
+        steps: usize,
+        /// The rate that it was taken with.
+        learning_rate: f64,
+        /// Mean loss of the batch.
+        loss: f64,
     },
     /// Validation goes on.
     Validation {

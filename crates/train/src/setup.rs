@@ -1,12 +1,14 @@
 //! Everything that training needs, checked and resolved from a configuration before the first image is read.
 
-use crate::TrainError;
-use roentgen_data::{Augment, Manifest, Split, Transform};
+use crate::check::check;
+use crate::unfreezing::{Stage, stage_of, stages};
+use crate::{LearningRate, TrainError};
+use roentgen_data::{Augment, Manifest, Split, Transform, balanced_order, epoch_order};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
-use roentgen_nn::loss::CrossEntropy;
-use roentgen_nn::optimizer::Rule;
-use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture};
-use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights};
+use roentgen_nn::loss::{CrossEntropy, LossKind};
+use roentgen_nn::optimizer::{ParameterSettings, Rule};
+use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture, group_rates};
+use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights, Sampler, Schedule};
 use roentgen_run::{FORMAT_VERSION, RunDirectory};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,13 +25,17 @@ pub struct Setup {
     pub validation_rows: Vec<usize>,
     /// The network with its head.
     pub network: Network,
-    /// What is trained.
+    /// All that is ever trained: the plan of the last stage. It decides where the run is cut.
     pub plan: FreezePlan,
+    /// What is trained when, from the first epoch on; one stage, unless layers are unfrozen on the way.
+    pub stages: Vec<Stage>,
+    /// The learning rates of the network's tensors that have one of their own.
+    pub rates: Vec<Option<f32>>,
     /// The start weights.
     pub store: ParameterStore,
     /// Where they came from, in words.
     pub start: String,
-    /// The loss.
+    /// What is trained on. What is validated on is plain cross-entropy, so that rows and epochs compare.
     pub loss: CrossEntropy,
     /// The update rule.
     pub rule: Rule,
@@ -47,7 +53,8 @@ impl Setup {
     /// # Errors
     /// Where a setting is out of range, a name is unknown, or the data lacks a split or class.
     pub fn check(config: &Config, manifest: &Manifest) -> Result<(), TrainError> {
-        resolve(config, manifest).map(|_| ())
+        let (network, stages) = resolve(config, manifest)?;
+        own_rates(config, &network, &stages).map(|_| ())
     }
 
     /// Checks the settings against the data and builds the network; `skip` holds rows that are left out, and
@@ -62,7 +69,7 @@ impl Setup {
         weights: Option<&Path>,
         run: RunDirectory,
     ) -> Result<Setup, TrainError> {
-        let (network, plan) = resolve(&config, &manifest)?;
+        let (network, stages) = resolve(&config, &manifest)?;
         let kept = |rows: Vec<usize>| -> Vec<usize> { rows.into_iter().filter(|row| !skip.contains(row)).collect() };
         let train_rows = kept(manifest.require_split(Split::Train)?);
         let validation_rows = kept(manifest.rows_of(Split::Validation));
@@ -83,10 +90,16 @@ impl Setup {
                 });
             }
         }
+        let rates = own_rates(&config, &network, &stages)?;
         let memory_limit_bytes = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
         let mut store = ParameterStore::new(&network);
         let start = start_weights(&network, &mut store, weights, config.training.seed)?;
-        let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)? };
+        let kind = match (config.training.label_smoothing, config.training.focal_gamma) {
+            (0.0, 0.0) => LossKind::CrossEntropy,
+            (0.0, gamma) => LossKind::Focal(gamma),
+            (share, _) => LossKind::LabelSmoothing(share),
+        };
+        let loss = CrossEntropy { class_weights: class_weights(&config, &manifest, &train_rows)?, kind };
         let rule = optimizer_rule(&config);
         let data_fingerprint = manifest.fingerprint()?;
         Ok(Setup {
@@ -95,7 +108,9 @@ impl Setup {
             train_rows,
             validation_rows,
             network,
-            plan,
+            plan: stages[stages.len() - 1].plan.clone(),
+            stages,
+            rates,
             store,
             start,
             loss,
@@ -104,6 +119,47 @@ impl Setup {
             memory_limit_bytes,
             run,
         })
+    }
+
+    /// Optimizer steps in an epoch.
+    pub fn steps_in_epoch(&self) -> usize {
+        self.train_rows.len().div_ceil(self.config.training.batch_size)
+    }
+
+    /// Optimizer steps in the whole run.
+    pub fn steps_total(&self) -> u64 {
+        let training = &self.config.training;
+        let all = (training.epochs * self.steps_in_epoch()) as u64;
+        training.max_steps.map_or(all, |most| all.min(most))
+    }
+
+    /// The training rows of an epoch, from 1, in their order.
+    pub(crate) fn epoch_order(&self, epoch: usize) -> Vec<usize> {
+        let (data, seed, epoch) = (&self.config.data, self.config.training.seed, epoch as u64);
+        match data.sampler {
+            Sampler::Shuffled => epoch_order(&self.train_rows, seed, epoch, data.shuffle),
+            Sampler::Balanced => balanced_order(&self.train_rows, |row| self.manifest.rows[row].label, seed, epoch),
+        }
+    }
+
+    /// The stage that an epoch, from 1, is trained in.
+    pub fn stage(&self, epoch: usize) -> &Stage {
+        stage_of(&self.stages, epoch)
+    }
+
+    /// What the optimizer does with a parameter.
+    pub(crate) fn parameter_settings(&self, name: &str) -> ParameterSettings {
+        let training = &self.config.training;
+        let own = self.network.tensors().iter().zip(&self.rates).find(|(tensor, _)| tensor.name == name);
+        ParameterSettings {
+            learning_rate_factor: own.and_then(|(_, rate)| *rate).map_or(1.0, |rate| rate / training.learning_rate),
+            weight_decay: training.weight_decay,
+        }
+    }
+
+    /// The learning rate over the run.
+    pub fn learning_rate(&self) -> LearningRate {
+        LearningRate::new(&self.config.training, self.steps_in_epoch(), self.steps_total())
     }
 
     /// How products are computed.
@@ -129,7 +185,11 @@ impl Setup {
             hidden: Some(self.config.network.hidden),
             dropout: Some(self.config.network.dropout),
             preprocessing: Preprocessing::imagenet(self.config.data.image_size),
-            unfreeze: self.config.freeze.unfreeze.clone(),
+            unfreeze: {
+                let freeze = &self.config.freeze;
+                let later = freeze.unfreeze_at.iter().flat_map(|unfreezing| &unfreezing.names);
+                freeze.unfreeze.iter().chain(later).cloned().collect()
+            },
             frozen_batch_norm: match self.config.freeze.frozen_batch_norm {
                 config::FrozenBatchNorm::Eval => "eval".into(),
                 config::FrozenBatchNorm::Train => "train".into(),
@@ -142,7 +202,14 @@ impl Setup {
 pub fn optimizer_rule(config: &Config) -> Rule {
     let training = &config.training;
     match training.optimizer {
-        config::Optimizer::Sgd => Rule::Sgd { momentum: training.momentum, nesterov: training.nesterov },
+        config::Optimizer::Sgd => {
+            // One-cycle moves the momentum; where it begins, it is highest.
+            let momentum = match training.schedule {
+                Schedule::OneCycle(cycle) => cycle.max_momentum,
+                _ => training.momentum,
+            };
+            Rule::Sgd { momentum, nesterov: training.nesterov }
+        }
         config::Optimizer::Adamw => Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
     }
 }
@@ -178,16 +245,22 @@ pub fn class_weights(
     }
 }
 
-/// The network and its freeze plan, from settings that were checked.
-fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan), TrainError> {
+/// The network and its stages of training, from settings that were checked.
+fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, Vec<Stage>), TrainError> {
     check(config)?;
     manifest.require_two_classes()?;
     manifest.require_split(Split::Train)?;
     manifest.require_every_class(Split::Train)?;
     manifest.require_every_class(Split::Validation)?;
-    if config.training.select == config::Select::Best && manifest.rows_of(Split::Validation).is_empty() {
-        let found = "best, and there is no validation split to choose by".into();
-        return Err(TrainError::Setting { setting: "the epoch to keep", found, expected: "last" });
+    if manifest.rows_of(Split::Validation).is_empty() {
+        if config.training.select == config::Select::Best {
+            let found = "best, and there is no validation split to choose by".into();
+            return Err(TrainError::Setting { setting: "the epoch to keep", found, expected: "last" });
+        }
+        if let Some(patience) = config.training.patience {
+            let found = format!("{patience} epochs, and there is no validation split to judge by");
+            return Err(TrainError::Setting { setting: "the patience", found, expected: "none" });
+        }
     }
     if let Some(positive) = config.data.positive.as_ref().filter(|positive| !manifest.classes.contains(positive)) {
         return Err(TrainError::UnknownPositive { found: positive.clone(), classes: manifest.classes.join(", ") });
@@ -204,27 +277,12 @@ fn resolve(config: &Config, manifest: &Manifest) -> Result<(Network, FreezePlan)
         config::FrozenBatchNorm::Eval => FrozenBatchNorm::Stored,
         config::FrozenBatchNorm::Train => FrozenBatchNorm::Batch,
     };
-    let plan = FreezePlan::resolve(&network, &config.freeze.unfreeze, frozen)?;
-    Ok((network, plan))
+    let stages = stages(&network, &config.freeze, config.training.epochs, frozen)?;
+    Ok((network, stages))
 }
 
-fn check(config: &Config) -> Result<(), TrainError> {
-    let training = &config.training;
-    let ensure = |holds: bool, setting: &'static str, found: String, expected: &'static str| {
-        if holds { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
-    };
-    ensure(training.batch_size > 0, "the batch size", training.batch_size.to_string(), "at least 1")?;
-    ensure(config.data.views != Some(0), "the number of views", "0".into(), "at least 1")?;
-    let is_drawn = config.data.views.is_none() || config.data.augment != Augmentation::None;
-    ensure(is_drawn, "the number of views without augmentation", "given".into(), "none: all views would be the same")?;
-    ensure(training.epochs > 0, "the number of epochs", training.epochs.to_string(), "at least 1")?;
-    let rate = training.learning_rate;
-    ensure(rate > 0.0 && rate.is_finite(), "the learning rate", rate.to_string(), "a positive number")?;
-    let momentum = training.momentum;
-    ensure((0.0..1.0).contains(&momentum), "momentum", momentum.to_string(), "at least 0 and below 1")?;
-    let decay = training.weight_decay;
-    ensure(decay >= 0.0 && decay.is_finite(), "weight decay", decay.to_string(), "at least 0")?;
-    let nesterov_fits = !training.nesterov || momentum > 0.0 && training.optimizer == config::Optimizer::Sgd;
-    ensure(nesterov_fits, "nesterov", "true".into(), "SGD with a momentum above 0")?;
-    ensure(training.max_steps != Some(0), "the largest number of steps", "0".into(), "at least 1")
+/// The learning rates of tensors that have one of their own.
+fn own_rates(config: &Config, network: &Network, stages: &[Stage]) -> Result<Vec<Option<f32>>, TrainError> {
+    let groups = config.training.learning_rates.iter().map(|(name, rate)| (name.as_str(), *rate));
+    Ok(group_rates(network, &stages[stages.len() - 1].plan, groups)?)
 }

@@ -35,6 +35,70 @@ fn numbers_out_of_range() {
 }
 
 #[test]
+fn schedules_that_cannot_be() {
+    refused(&["--schedule", "step"], &["--schedule step needs to know when: give --step-every EPOCHS"]);
+    refused(&["--schedule", "cosine", "--step-every", "2"], &["--step-every belongs to --schedule step", "is cosine"]);
+    refused(&["--min-lr", "1e-5"], &["--min-lr belongs to --schedule cosine, and the schedule is constant"]);
+    refused(&["--schedule", "step", "--step-every", "0"], &["between two steps of the rate is 0; expected at least 1"]);
+    refused(&["--schedule", "cosine", "--min-lr", "0.1"], &["minimal rate is 0.1; expected at least 0 and at most"]);
+    refused(&["--warmup", "10"], &["the warm-up in epochs is 10; expected at least 0 and fewer than the epochs"]);
+    let cycle = |more: &[&'static str]| [&["--schedule", "one-cycle"], more].concat();
+    refused(&cycle(&["--warmup", "1"]), &["the warm-up beside one-cycle is 1; expected none"]);
+    refused(&cycle(&["--momentum", "0.9"]), &["--momentum has no meaning with --schedule one-cycle"]);
+    refused(&cycle(&["--momentum-range", "0.9,0.8"]), &["one-cycle's momentum is 0.9 to 0.8; expected two numbers"]);
+    refused(&cycle(&["--pct-start", "1"]), &["one-cycle's rising share is 1; expected above 0 and below 1"]);
+    refused(&["--schedule", "linear"], &["invalid value 'linear'", "one-cycle"]);
+}
+
+#[test]
+fn rates_of_groups_that_cannot_be() {
+    let words = ["the learning rate of `layer3` concerns nothing that is trained in resnet18; nearest: "];
+    refused(&["--unfreeze", "layer4,head", "--lr-group", "layer3=1e-4"], &words);
+    refused(&["--lr-group", "head=fast"], &["invalid value 'head=fast'", "expected NAME=RATE, such as layer4=1e-4"]);
+    refused(&["--lr-group", "head"], &["invalid value 'head'", "expected NAME=RATE"]);
+    refused(&["--lr-group", "head=0"], &["the learning rate of a group is 0; expected a positive number"]);
+    refused(&["--lr-group", "head=1,head=2"], &["--lr-group names a part of the network twice"]);
+    refused(&["--lr-group", "head=1,fc=2"], &["`fc` and `head` are the same part of resnet18"]);
+}
+
+#[test]
+fn unfreezing_that_cannot_be() {
+    refused(&["--unfreeze-at", "layer4"], &["invalid value 'layer4'", "expected EPOCH=NAMES, such as 3=layer4"]);
+    refused(&["--unfreeze-at", "2=layer9"], &["`layer9` selects no parameter of resnet18; nearest: layer"]);
+    refused(&["--unfreeze-at", "1=layer4"], &["an epoch at which something is unfrozen is 1 of 10; expected from 2"]);
+    refused(&["--unfreeze-at", "11=layer4"], &["is 11 of 10; expected from 2", "to the last epoch"]);
+    let twice = ["--unfreeze-at", "2=layer4", "--unfreeze-at", "3=layer4.1"];
+    refused(&twice, &["what is unfrozen on the way is layer4.1 from epoch 3, trained already"]);
+}
+
+#[test]
+fn losses_that_cannot_be() {
+    let words = ["the sampler of unshuffled images is balanced; expected shuffled"];
+    refused(&["--sampler", "balanced", "--no-shuffle"], &words);
+    refused(&["--average", "1"], &["the decay of the averaged weights is 1; expected above 0 and below 1"]);
+    refused(&["--label-smoothing", "1"], &["label smoothing is 1; expected at least 0 and below 1"]);
+    refused(&["--focal-loss", "-1"], &["unexpected argument '-1'"]);
+    refused(&["--focal-loss=-1"], &["the focal loss's gamma is -1; expected at least 0"]);
+    refused(
+        &["--focal-loss", "2", "--label-smoothing", "0.1"],
+        &["beside the focal loss is 0.1; expected one of the two"],
+    );
+}
+
+#[test]
+fn a_run_whose_rate_was_planned_over_its_epochs_cannot_become_longer() {
+    let folder = scratch();
+    data_set(folder.path());
+    train(folder.path(), &["--data", "data", "--out", "run", "--epochs", "1", "--schedule", "cosine"]).succeeds();
+    let before = contents(folder.path());
+    roentgen(folder.path(), &["train", "--resume", "run", "--epochs", "2"]).fails(
+        2,
+        &["run: its learning rate is planned over 1 epochs", "--config run/config.toml --epochs 2 --out DIR"],
+    );
+    assert_same(&before, &contents(folder.path()));
+}
+
+#[test]
 fn a_memory_limit_that_nothing_fits_names_what_is_needed() {
     let folder = scratch();
     data_set(folder.path());
@@ -127,6 +191,28 @@ fn runs_that_cannot_go_on() {
     assert_same(&before, &contents(folder.path()));
     fs::remove_file(folder.path().join("run/model.safetensors")).unwrap();
     resume(&["run", "--epochs", "3"]).fails(2, &["8 epochs are done", "a run cannot become shorter"]);
+}
+
+#[test]
+fn a_run_whose_patience_is_over_is_finished_and_says_so() {
+    let folder = scratch();
+    data_set(folder.path());
+    refused(&["--patience", "0"], &["the patience in epochs is 0; expected at least 1"]);
+    // A rate too small to change a weight: no epoch is better than the first.
+    let settings = ["--data", "data", "--out", "run", "--epochs", "9", "--patience", "2", "--lr", "1e-30"];
+    let answer = train(folder.path(), &settings).succeeds();
+    let why = "stopped early: no lower validation loss than that of epoch 1 for 2 epochs";
+    assert!(answer.stderr.contains(why) && answer.stderr.contains("(weights of epoch 3)"), "{}", answer.stderr);
+    let history = fs::read_to_string(folder.path().join("run/history.csv")).unwrap();
+    assert!(history.lines().count() == 4 && history.lines().last().unwrap().ends_with(why), "{history}");
+    let before = contents(folder.path());
+    for arguments in [&["train", "--resume", "run"][..], &["train", "--resume", "run", "--epochs", "30"]] {
+        roentgen(folder.path(), arguments).fails(2, &["run: the run is finished (stopped early after epoch 3"]);
+    }
+    assert_same(&before, &contents(folder.path()));
+    fs::remove_dir_all(folder.path().join("data/validation")).unwrap();
+    train(folder.path(), &["--data", "data", "--out", "other", "--patience", "2"])
+        .fails(2, &["the patience is 2 epochs, and there is no validation split to judge by; expected none"]);
 }
 
 #[test]

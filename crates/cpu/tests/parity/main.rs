@@ -284,7 +284,7 @@ fn cross_entropy() {
     for (name, fixture) in fixture::read_all::<CrossEntropyExamples>("cross_entropy") {
         for (number, example) in fixture.examples.into_iter().enumerate() {
             let logits = example.logits.concat();
-            let loss = CrossEntropy { class_weights: example.class_weights };
+            let loss = CrossEntropy { class_weights: example.class_weights, ..CrossEntropy::default() };
             let total = loss.total_weight(&example.labels);
             let mut gradient = vec![0.0; logits.len()];
             let mut losses = Vec::new();

@@ -292,6 +292,7 @@ fn mean_history(histories: &[Vec<EpochRecord>]) -> Vec<EpochRecord> {
                 learning_rate: rows[0].learning_rate,
                 seconds: mean(|row| row.seconds),
                 images_per_s: mean(|row| row.images_per_s),
+                note: None,
             }
         })
         .collect()

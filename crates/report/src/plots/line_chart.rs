@@ -118,13 +118,25 @@ impl LineChart<'_> {
     /// # Errors
     /// Where the template is wrong.
     pub(crate) fn draw(&self, file_name: &str) -> Result<Option<Picture>, ReportError> {
+        self.draw_over(file_name, |first, last| Axis::whole(first, last, 8))
+    }
+
+    /// As [`LineChart::draw`], over an axis of one's own that begins and ends with the first and last number.
+    ///
+    /// # Errors
+    /// Where the template is wrong.
+    pub(crate) fn draw_over(
+        &self,
+        file_name: &str,
+        axis: impl Fn(u64, u64) -> Axis,
+    ) -> Result<Option<Picture>, ReportError> {
         let values = || self.series.iter().flat_map(|series| &series.points).filter(|(_, value)| value.is_finite());
         let Some((first, last)) = values().map(|&(x, _)| x).min().zip(values().map(|&(x, _)| x).max()) else {
             return Ok(None);
         };
         let low = values().fold(f64::INFINITY, |low, &(_, value)| low.min(value));
         let high = values().fold(f64::NEG_INFINITY, |high, &(_, value)| high.max(value));
-        let horizontal = Axis::whole(first, last, 8);
+        let horizontal = axis(first, last);
         let vertical = self.scale.axis(low, high);
         let legend = self.legend();
         // A longer legend moves everything below it down.

@@ -12,6 +12,7 @@ mod unit_square;
 pub(crate) use line_chart::{LineChart, Role, Scale, Series};
 pub(crate) use matrix::Matrix;
 pub(crate) use scatter::{Candidate, Scatter, frontier};
+pub(crate) use ticks::Axis;
 pub(crate) use unit_square::{Point, UnitSquare};
 
 use crate::{ReportError, templates};
@@ -56,8 +57,12 @@ impl Picture {
 
     /// Writes the picture into a folder.
     pub(crate) fn write_into(&self, folder: &Path) -> Result<(), ReportError> {
-        let path = folder.join(&self.file_name);
-        Ok(write_atomically(&path, |file| file.write_all(self.file.as_bytes()))?)
+        self.write_as(&folder.join(&self.file_name))
+    }
+
+    /// Writes the picture under a name of its own.
+    pub(crate) fn write_as(&self, path: &Path) -> Result<(), ReportError> {
+        Ok(write_atomically(path, |file| file.write_all(self.file.as_bytes()))?)
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod alone;
 mod support;
+mod tensorboard;
 mod together;

@@ -2,7 +2,7 @@
 
 use crate::support::{StopAfter, config, data, results, setup, to_the_end, train};
 use roentgen_cpu::CpuEngine;
-use roentgen_run::config::{Augmentation, Precision};
+use roentgen_run::config::{Augmentation, Precision, Sampler, Unfreezing};
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, fit, fit_together};
 use std::path::Path;
@@ -19,6 +19,13 @@ fn rows(data: &Path) -> Vec<Config> {
             config.freeze.unfreeze = names.into_iter().map(str::to_owned).collect();
             config.training.learning_rate = 0.01 / (1 + index) as f32;
             config.training.epochs = 2 + index % 2;
+            if index == 0 {
+                // It begins with half of its block, is cut where the whole one asks for it, and keeps an average.
+                config.freeze.unfreeze = vec!["layer4.1".into(), "head".into()];
+                config.freeze.unfreeze_at = vec![Unfreezing { epoch: 2, names: vec!["layer4.0".into()] }];
+                config.training.average_decay = Some(0.9);
+                config.training.label_smoothing = 0.1;
+            }
             config
         })
         .collect()
@@ -207,6 +214,7 @@ fn strangers_are_refused_by_name() {
         fit_together(&mut setups, &engine, &out, &mut to_the_end()).unwrap_err().to_string()
     };
     assert!(refusal(&|c| c.training.batch_size = 4).contains("another batch size"));
+    assert!(refusal(&|c| c.data.sampler = Sampler::Balanced).contains("another sampler"));
     assert!(refusal(&|c| c.training.seed = 1).contains("another order of images"));
     assert!(refusal(&|c| c.network.architecture = "resnet34".into()).contains("another architecture"));
     assert!(refusal(&|c| c.data.augment = Augmentation::None).contains("another augmentation"));
