@@ -97,12 +97,12 @@ pub struct ExperimentArguments {
     /// Cross-validate over so many folds of whole patients, drawn from all images [default: the file's, or none]
     #[arg(long, value_name = "K")]
     pub folds: Option<usize>,
-    /// Settings of the base, over those of the file; a row's own settings stay.
-    #[command(flatten)]
-    pub settings: Settings,
     /// Train although patients stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
+    /// Settings of the base, over those of the file; a row's own settings stay.
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 /// `roentgen search`
@@ -138,12 +138,12 @@ pub struct SearchArguments {
     /// Seeds of the finalists; the first is that of the search
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,1,2", conflicts_with = "seed")]
     pub seeds: Vec<u64>,
-    /// Settings that all candidates have in common; --epochs is the full length.
-    #[command(flatten)]
-    pub settings: Settings,
     /// Train although patients stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
+    /// Settings that all candidates have in common; --epochs is the full length.
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 /// Freeze plans to search over.

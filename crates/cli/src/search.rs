@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
         let mut failed: Vec<Option<String>> = vec![None; self.candidates.len()];
         let mut survivors = self.all();
         for rung in self.rungs() {
-            eprintln!("{} candidates, compared after {} epochs", survivors.len(), rung.epochs);
+            eprintln!("{} candidates, compared after {}", survivors.len(), in_epochs(rung.epochs));
             let Some(ended) = runner.train(&self.jobs(&survivors, &[first], rung.epochs), |_| Ok(()))? else {
                 return Ok(None);
             };
@@ -365,16 +365,14 @@ impl<'a> Search<'a> {
         candidates.sort_by_key(|candidate| candidate.trainable_parameters);
         let a = self.arguments;
         let rungs: Vec<String> =
-            self.rungs().iter().map(|rung| format!("{} after {} epochs", rung.candidates, rung.epochs)).collect();
+            self.rungs().iter().map(|rung| format!("{} after {}", rung.candidates, in_epochs(rung.epochs))).collect();
         Ok(SearchResults {
             format_version: FORMAT_VERSION,
             title: self.title(),
             method: vec![
                 format!(
-                    "Successive halving (Jamieson and Talwalkar 2016) on the validation loss: {}; the better {} of {} go on \
-                     each time.",
+                    "Successive halving (Jamieson and Talwalkar 2016) on the validation loss: {}; the best of each {} go on.",
                     rungs.join(", "),
-                    1,
                     a.eta
                 ),
                 format!(
@@ -430,6 +428,10 @@ impl<'a> Search<'a> {
             self.seeds.len()
         ))
     }
+}
+
+fn in_epochs(epochs: usize) -> String {
+    format!("{epochs} epoch{}", if epochs == 1 { "" } else { "s" })
 }
 
 fn unseal(run: &RunDirectory) -> Outcome {
