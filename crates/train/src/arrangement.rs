@@ -138,10 +138,11 @@ pub(crate) fn validation_request<'a>(
     }
 }
 
-/// Bytes of a run's parameters, gradients and optimizer.
+/// Bytes of a run's parameters, their average where one is kept, gradients and optimizer.
 fn numbers(setup: &Setup) -> usize {
     let trained = setup.plan.trainable_count(&setup.network);
-    4 * (setup.network.parameter_count() + trained * (1 + setup.rule.state_per_parameter()))
+    let copies = 1 + usize::from(setup.config.training.average_decay.is_some());
+    4 * (copies * setup.network.parameter_count() + trained * (1 + setup.rule.state_per_parameter()))
 }
 
 fn not_the_image(values: &[ValueId], image: ValueId) -> Vec<ValueId> {

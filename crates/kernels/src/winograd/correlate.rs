@@ -10,6 +10,9 @@
 //! share out groups of output channels, and transform the weights of a group right before its products.
 //!
 //! Each product is one chain over the input channels, so that neither the way nor the threads change a bit.
+//!
+//! The file is long because both ways, and the scratch memory that is planned for them, rest on the same cut into
+//! groups: parted, each half would have to repeat it.
 
 use std::ops::Range;
 

@@ -1,5 +1,6 @@
 //! Points over a logarithmic axis, and the frontier through those that none is better than.
 
+use super::line_chart::{Mark, coordinate};
 use super::ticks::Axis;
 use super::{Picture, printable, text_width};
 use crate::{ReportError, templates};
@@ -47,8 +48,8 @@ struct Drawing<'a> {
     right: f64,
     top: f64,
     bottom: f64,
-    columns: Vec<(String, String)>,
-    rows: Vec<(String, String)>,
+    columns: Vec<Mark>,
+    rows: Vec<Mark>,
     frontier: String,
     points: Vec<Drawn<'a>>,
 }
@@ -98,25 +99,24 @@ impl Scatter<'_> {
         let vertical = Axis::real(low, high, 5);
         let x = |cost: f64| LEFT + 10.0 + horizontal.position(cost.log10()) * (RIGHT - LEFT - 20.0);
         let y = |worth: f64| BOTTOM - 6.0 - vertical.position(worth) * (BOTTOM - TOP - 12.0);
-        let number = |value: f64| format!("{:.1}", value + 0.0);
         // Steps: a worth is had from its point's cost on.
         let mut steps: Vec<String> = Vec::new();
         let mut before: Option<f64> = None;
         for &index in &on_frontier {
             let (cost, worth) = places[index];
-            steps.extend(before.map(|before| format!("{},{}", number(x(cost)), number(y(before)))));
-            steps.push(format!("{},{}", number(x(cost)), number(y(worth))));
+            steps.extend(before.map(|before| format!("{},{}", coordinate(x(cost)), coordinate(y(before)))));
+            steps.push(format!("{},{}", coordinate(x(cost)), coordinate(y(worth))));
             before = Some(worth);
         }
         let points = self.points.iter().enumerate().map(|(index, point)| {
             let fits = x(point.cost) + 10.0 + text_width(point.label) < RIGHT;
             Drawn {
-                x: number(x(point.cost)),
-                y: number(y(point.worth)),
+                x: coordinate(x(point.cost)),
+                y: coordinate(y(point.worth)),
                 radius: if point.stands_out { 5.5 } else { 3.5 },
                 on_frontier: on_frontier.contains(&index),
                 label: point.stands_out.then(|| printable(point.label)),
-                label_x: number(x(point.cost) + if fits { 9.0 } else { -9.0 }),
+                label_x: coordinate(x(point.cost) + if fits { 9.0 } else { -9.0 }),
                 anchor: if fits { "start" } else { "end" },
                 full: point.label,
             }
@@ -132,8 +132,16 @@ impl Scatter<'_> {
             right: RIGHT,
             top: TOP,
             bottom: BOTTOM,
-            columns: horizontal.ticks.iter().map(|(at, label)| (number(x(10f64.powf(*at))), label.clone())).collect(),
-            rows: vertical.ticks.iter().map(|(at, label)| (number(y(*at)), label.clone())).collect(),
+            columns: horizontal
+                .ticks
+                .iter()
+                .map(|(at, label)| Mark { at: coordinate(x(10f64.powf(*at))), label: label.clone() })
+                .collect(),
+            rows: vertical
+                .ticks
+                .iter()
+                .map(|(at, label)| Mark { at: coordinate(y(*at)), label: label.clone() })
+                .collect(),
             frontier: steps.join(" "),
             points: points.collect(),
         };
