@@ -4,14 +4,13 @@ mod gradients;
 mod lifetimes;
 
 use crate::algorithm::Algorithm;
-use crate::format::Format;
 use crate::memory::{Lifetime, place};
 use crate::scratch;
 use crate::stage::{Kind, Schedule, Stage};
 use gradients::{Reach, decide_gradient_writes, decide_relu_passes};
 use lifetimes::{gradient_lifetimes, value_lifetime};
 use roentgen_kernels::{Compute, ConvShape, InputLayout, Isa, LinearShape, Region, padded};
-use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, FreezePlan, Mode, Network, Op, ValueId};
+use roentgen_nn::{BatchNormMode, CompileRequest, EngineError, FreezePlan, Mode, Network, Op, Precision, ValueId};
 
 /// How a value lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub(crate) struct LayerTensors {
 pub(crate) struct Step {
     pub(crate) stage: Stage,
     /// Of the first input, and of the output but for a flattening's.
-    pub(crate) format: Format,
+    pub(crate) format: Precision,
     pub(crate) tensors: LayerTensors,
     /// For convolutions and linear layers.
     pub(crate) weights: Option<WeightShape>,
@@ -106,7 +105,7 @@ pub(crate) struct Plan {
     pub(crate) readable: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
     storage: Vec<ValueId>,
-    formats: Vec<Format>,
+    formats: Vec<Precision>,
     /// Everything that lies in the arena.
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) arena_bytes: usize,
@@ -133,7 +132,7 @@ impl Plan {
         self.gradients[self.storage(id).index()]
     }
 
-    pub(crate) fn format(&self, id: ValueId) -> Format {
+    pub(crate) fn format(&self, id: ValueId) -> Precision {
         self.formats[id.index()]
     }
 
@@ -147,7 +146,7 @@ impl Plan {
         let stages = &schedule.stages;
         let storage: Vec<ValueId> = network.ids().map(|id| schedule.storage(id)).collect();
         let layouts = layouts(network, stages);
-        let formats = Format::of_values(network, request.arithmetic.precision);
+        let formats = request.arithmetic.precision.of_values(network);
         let reach = Reach::new(request, stages, &storage)?;
         let step = |stage: &Stage| {
             let input = stage.inputs[0].index();
@@ -327,7 +326,7 @@ fn step(
     isa: Isa,
     stage: &Stage,
     input_layout: Layout,
-    format: Format,
+    format: Precision,
     reach: &Reach,
 ) -> Step {
     let network = request.network;

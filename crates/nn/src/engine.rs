@@ -5,7 +5,7 @@
 
 use crate::freeze::FreezePlan;
 use crate::inspection::{MemoryPlan, StageReport};
-use crate::network::{Network, ValueId};
+use crate::network::{Network, Op, ValueId};
 use crate::store::{Gradients, ParameterSet, ParameterStore};
 
 /// Whether dropout draws and batch norms follow the freeze plan, or everything is as in evaluation.
@@ -27,6 +27,28 @@ pub enum Precision {
     /// each rounded once, and products of bf16 where those are faster than the algorithms of binary32. Sums, statistics,
     /// weights and their gradients, linear layers, loss and optimizer are in binary32.
     Bf16,
+}
+
+impl Precision {
+    /// Bytes of an element that is stored so.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+
+    /// How each value of a network is stored, in the order of its values: in mixed precision in bf16 up to the
+    /// flattening. From there on, where features are few, everything is binary32.
+    pub fn of_values(self, network: &Network) -> Vec<Precision> {
+        let mut stored: Vec<Precision> = Vec::with_capacity(network.values().len());
+        for value in network.values() {
+            let behind_head = value.inputs.iter().any(|input| stored[input.index()] == Precision::F32);
+            let is_head = behind_head || matches!(value.op, Op::Flatten | Op::Linear { .. });
+            stored.push(if is_head { Precision::F32 } else { self });
+        }
+        stored
+    }
 }
 
 /// How products are computed: what of it the user decides.
@@ -267,4 +289,24 @@ pub trait Program {
 
     /// The stages, in the order of forward, with the times of the last passes.
     fn stages(&self) -> Vec<StageReport>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture;
+    use crate::network::Head;
+
+    #[test]
+    fn everything_before_the_flattening_is_bf16() {
+        for name in architecture::names() {
+            let head = Head::Replaced { hidden: 20, dropout: 0.5, classes: 2 };
+            let network = architecture::build(name, 64, head).unwrap();
+            assert!(Precision::F32.of_values(&network).iter().all(|stored| *stored == Precision::F32));
+            let mixed = Precision::Bf16.of_values(&network);
+            let first = mixed.iter().position(|stored| *stored == Precision::F32).unwrap();
+            assert_eq!(network.values()[first].op, Op::Flatten, "{name}");
+            assert!(mixed[first..].iter().all(|stored| *stored == Precision::F32), "{name}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! random draw changes from epoch to epoch, the values are kept on disk, and later epochs neither decode nor compute.
 
 use crate::progress::{Event, Observer};
-use crate::values_file::{Fingerprint, Found, ValuesFile};
+use crate::values_file::{Fingerprint, Form, Found, ValuesFile};
 use crate::{Setup, TrainError};
 use roentgen_data::{Augment, Batch, Loader, LoaderRequest, Transform};
 use roentgen_nn::{CompileRequest, Draws, Engine, FreezePlan, Mode, ParameterSet, ParameterStore, Program, ValueId};
@@ -99,9 +99,16 @@ impl<'a> Feed<'a> {
 
     /// Bytes on disk of what [`Feed::keep_on_disk`] keeps for a number of images.
     pub(crate) fn bytes_on_disk(&self, images: usize) -> u64 {
-        let elements = |id: &ValueId| self.setup.network.value(*id).shape.elements();
         let views = self.views.unwrap_or(1);
-        self.cuts.iter().map(|id| ValuesFile::len(elements(id), views * images)).sum()
+        self.forms().into_iter().map(|form| ValuesFile::len(form, views * images)).sum()
+    }
+
+    /// What is kept of an image at each cut.
+    fn forms(&self) -> Vec<Form> {
+        let network = &self.setup.network;
+        let stored = self.setup.arithmetic().precision.of_values(network);
+        let form = |id: &ValueId| Form { elements: network.value(*id).shape.elements(), stored: stored[id.index()] };
+        self.cuts.iter().map(form).collect()
     }
 
     /// Keeps the values in a folder from here on; `weights` holds the tensors of the prefix. Where nothing is drawn, all
@@ -118,11 +125,11 @@ impl<'a> Feed<'a> {
             Augment::None => "plain",
             Augment::Seed => "augmented",
         };
-        for id in self.cuts.clone() {
+        for (id, form) in self.cuts.clone().into_iter().zip(self.forms()) {
             let value = self.setup.network.value(id);
             let path = folder.join(format!("{kind}-{}.values", value.name));
             let fingerprint = self.fingerprint(id, weights)?;
-            match ValuesFile::open(&path, &fingerprint, value.shape.elements(), records) {
+            match ValuesFile::open(&path, &fingerprint, form, records) {
                 Ok((file, found)) => {
                     if found == Found::Other {
                         observer.event(0, Event::ValuesReplaced { path: &path });
