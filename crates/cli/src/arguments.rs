@@ -123,9 +123,9 @@ pub struct SearchArguments {
     /// Most parameters that a candidate may train, the head's included
     #[arg(long, value_name = "N")]
     pub budget: Option<usize>,
-    /// Random candidates of the space subsets
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    pub candidates: usize,
+    /// Random candidates of the space subsets [default: 16]
+    #[arg(long, value_name = "N")]
+    pub candidates: Option<usize>,
     /// Epochs after which candidates are compared first
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub min_epochs: usize,

@@ -23,6 +23,7 @@ pub fn run(arguments: &ExperimentArguments) -> Outcome {
             "{path}: the folder holds something that is no experiment: give a new or empty folder with --out"
         )));
     }
+    refuse_another(&experiment, &directory, &arguments.file)?;
     let stop = interrupt::flag();
     let threads = experiment.base.engine.threads;
     let mut runner = Runner::new(threads, directory.cache_folder(), arguments.allow_leaks, stop)?;
@@ -57,6 +58,26 @@ pub fn run(arguments: &ExperimentArguments) -> Outcome {
             failed.join("; ")
         ))),
     }
+}
+
+/// An experiment that stands in the folder already must be this one, or a part of it.
+fn refuse_another(experiment: &Experiment, directory: &ExperimentDirectory, file: &Path) -> Outcome {
+    if directory.state() != ExperimentState::Begun {
+        return Ok(());
+    }
+    let known = Experiment::read(&directory.experiment_file())?;
+    let is_gone = |name: &&str| experiment.rows.iter().all(|row| row.name != **name);
+    let gone: Vec<&str> = known.rows.iter().map(|row| row.name.as_str()).filter(is_gone).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::call(format!(
+        "{}: an experiment stands there (`{}`) with rows that {} has not ({}): give another --out",
+        directory.path().display(),
+        known.title,
+        file.display(),
+        gone.join(", ")
+    )))
 }
 
 /// The experiment of the file, with what the command line says otherwise.

@@ -114,6 +114,11 @@ pub fn notice(event: &Event<'_>) -> Option<String> {
             folder.display(),
             *bytes as f64 / f64::from(1 << 20)
         )),
+        Event::ValuesOverLimit { bytes } => Some(format!(
+            "note: the training images' values behind the frozen part would take {:.1} MiB, more than --cache-limit: they are \
+             computed anew each epoch",
+            *bytes as f64 / f64::from(1 << 20)
+        )),
         Event::ValuesReplaced { path } => {
             Some(format!("{}: of other weights, data or settings; computed again", path.display()))
         }

@@ -61,6 +61,9 @@ pub fn threshold_rules(arguments: &Thresholds) -> Outcome<Vec<ThresholdRule>> {
     if let Some(prevalence) = arguments.prevalence.filter(|p| !(*p > 0.0 && *p < 1.0)) {
         return refuse("prevalence", prevalence, "a number between 0 and 1");
     }
+    if arguments.prevalence.is_some() && miss.is_none() && false_alarm.is_none() {
+        return Err(Failure::call("--prevalence weighs costs: give --cost-miss or --cost-false-alarm too"));
+    }
     if miss.is_some() || false_alarm.is_some() {
         rules.push(ThresholdRule::Cost {
             miss: miss.unwrap_or(1.0),

@@ -13,7 +13,7 @@ use roentgen_eval::RepeatedMetrics;
 use roentgen_nn::freeze_space::{Candidate, convolutions, single_convolutions, subsets, suffixes};
 use roentgen_nn::{FreezePlan, FrozenBatchNorm, Head, Network, architecture};
 use roentgen_report::{CandidateResult, SearchResults};
-use roentgen_run::config::{Schedule, Select};
+use roentgen_run::config::Select;
 use roentgen_run::directory::{RunState, write_atomically};
 use roentgen_run::draw::{Purpose, stream};
 use roentgen_run::environment::Environment;
@@ -23,6 +23,9 @@ use roentgen_run::{Config, Experiment, FORMAT_VERSION, RunDirectory};
 use std::io::Write;
 use std::path::Path;
 
+/// Random candidates where `--candidates` does not say.
+const RANDOM_CANDIDATES: usize = 16;
+
 /// Runs the command.
 pub fn run(arguments: &SearchArguments) -> Outcome {
     let search = Search::new(arguments)?;
@@ -30,7 +33,7 @@ pub fn run(arguments: &SearchArguments) -> Outcome {
     let stop = interrupt::flag();
     let out = &arguments.out;
     let mut runner =
-        Runner::new(search.base.engine.threads, out.join("cache"), arguments.allow_leaks, stop)?.with_sealed_tests();
+        Runner::new(search.base.engine.threads, out.join("cache"), arguments.allow_leaks, stop)?.for_search();
     runner.check(&search.jobs(&search.all(), &search.seeds[..1], search.rungs()[0].epochs))?;
     let Some(found) = search.find(&mut runner)? else {
         let path = out.display();
@@ -74,7 +77,7 @@ impl<'a> Search<'a> {
         if arguments.settings.unfreeze.is_some() {
             return Err(Failure::call("--unfreeze is what is searched for: give --space and --among"));
         }
-        if matches!(base.training.schedule, Schedule::Cosine { .. } | Schedule::OneCycle(_)) {
+        if base.training.schedule.spans_the_run() {
             return Err(Failure::call(
                 "--schedule: candidates go on from comparison to comparison, and this schedule is planned over a whole run: \
                  give constant or step",
@@ -84,11 +87,23 @@ impl<'a> Search<'a> {
             ("eta", arguments.eta, 2),
             ("min-epochs", arguments.min_epochs, 1),
             ("finalists", arguments.finalists, 1),
-            ("candidates", arguments.candidates, 1),
+            ("candidates", arguments.candidates.unwrap_or(1), 1),
         ] {
             if value < least {
                 return Err(Failure::call(format!("--{option} {value}: expected {least} at least")));
             }
+        }
+        if arguments.candidates.is_some() && arguments.space != Space::Subsets {
+            return Err(Failure::call(
+                "--candidates is the number of random sets of --space subsets, and has no effect here",
+            ));
+        }
+        let last_stage = base.freeze.unfreeze_at.iter().map(|stage| stage.epoch).max().unwrap_or(0);
+        if base.training.warmup_epochs > arguments.min_epochs as f32 || last_stage > arguments.min_epochs {
+            return Err(Failure::call(format!(
+                "--min-epochs {}: candidates would be compared before the warm-up is over or everything is unfrozen: give more",
+                arguments.min_epochs
+            )));
         }
         if arguments.min_epochs > base.training.epochs {
             let (least, epochs) = (arguments.min_epochs, base.training.epochs);
@@ -106,7 +121,7 @@ impl<'a> Search<'a> {
                 };
                 let mut generator = stream(base.training.seed, Purpose::FreezePlans, 0, 0);
                 let draw = |below: usize| rand::RngExt::random_range(&mut generator, 0..below);
-                subsets(&network, &among, budget, arguments.candidates, draw)
+                subsets(&network, &among, budget, arguments.candidates.unwrap_or(RANDOM_CANDIDATES), draw)
             }
         };
         let trained = |candidate: &Candidate| -> Outcome<usize> {
@@ -222,7 +237,7 @@ impl<'a> Search<'a> {
         let mut failed: Vec<Option<String>> = vec![None; self.candidates.len()];
         let mut survivors = self.all();
         for rung in self.rungs() {
-            eprintln!("{} candidates, compared after {}", survivors.len(), in_epochs(rung.epochs));
+            eprintln!("{} candidates, compared after {}", survivors.len(), counted(rung.epochs, "epoch"));
             let Some(ended) = runner.train(&self.jobs(&survivors, &[first], rung.epochs), |_| Ok(()))? else {
                 return Ok(None);
             };
@@ -232,13 +247,14 @@ impl<'a> Search<'a> {
             for &candidate in &survivors {
                 ranked.push((self.validation(candidate, first, rung.epochs)?.0, candidate));
             }
-            // Of equal losses the one with fewer trained parameters, which stands first, goes on.
-            ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+            // Of equal losses the one with fewer trained parameters goes on.
+            ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(self.trained[a.1].cmp(&self.trained[b.1])));
             let kept = rung.candidates.div_ceil(self.arguments.eta).max(self.arguments.finalists);
             survivors = ranked.into_iter().take(kept).map(|(_, candidate)| candidate).collect();
         }
         survivors.truncate(self.arguments.finalists);
-        eprintln!("{} finalists: {whole} epochs, {} seeds", survivors.len(), self.seeds.len());
+        let (finalists, seeds) = (counted(survivors.len(), "finalist"), counted(self.seeds.len(), "seed"));
+        eprintln!("{finalists}: {}, {seeds}", counted(whole, "epoch"));
         let Some(ended) = runner.train(&self.jobs(&survivors, &self.seeds, whole), |_| Ok(()))? else {
             return Ok(None);
         };
@@ -364,8 +380,11 @@ impl<'a> Search<'a> {
         }
         candidates.sort_by_key(|candidate| candidate.trainable_parameters);
         let a = self.arguments;
-        let rungs: Vec<String> =
-            self.rungs().iter().map(|rung| format!("{} after {}", rung.candidates, in_epochs(rung.epochs))).collect();
+        let rungs: Vec<String> = self
+            .rungs()
+            .iter()
+            .map(|rung| format!("{} after {}", rung.candidates, counted(rung.epochs, "epoch")))
+            .collect();
         Ok(SearchResults {
             format_version: FORMAT_VERSION,
             title: self.title(),
@@ -376,9 +395,9 @@ impl<'a> Search<'a> {
                     a.eta
                 ),
                 format!(
-                    "The {} finalists were trained for {} epochs with the seeds {:?}; the lowest mean validation loss wins.",
-                    finalists.len(),
-                    self.base.training.epochs,
+                    "At full length, {}: {}, seeds {:?}; the lowest mean validation loss wins.",
+                    counted(self.base.training.epochs, "epoch"),
+                    counted(finalists.len(), "finalist"),
                     self.seeds
                 ),
                 "Candidates train in step behind one frozen prefix, so that each image is decoded once for all of them; \
@@ -430,8 +449,8 @@ impl<'a> Search<'a> {
     }
 }
 
-fn in_epochs(epochs: usize) -> String {
-    format!("{epochs} epoch{}", if epochs == 1 { "" } else { "s" })
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn unseal(run: &RunDirectory) -> Outcome {

@@ -6,7 +6,7 @@ use crate::progress::TrainingProgress;
 use crate::{interrupt, lr_find, resolve, start};
 use roentgen_data::{DataError, Manifest};
 use roentgen_nn::Engine;
-use roentgen_run::config::{FrozenBatchNorm, Schedule};
+use roentgen_run::config::FrozenBatchNorm;
 use roentgen_run::directory::RunState;
 use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
@@ -110,9 +110,7 @@ fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirector
                     config.training.epochs
                 )));
             }
-            if config.training.epochs != planned_epochs
-                && matches!(config.training.schedule, Schedule::Cosine { .. } | Schedule::OneCycle(_))
-            {
+            if config.training.epochs != planned_epochs && config.training.schedule.spans_the_run() {
                 return Err(Failure::call(format!(
                     "{path}: its learning rate is planned over {planned_epochs} epochs, so that its steps would have been \
                      others in a run of {}: leave --epochs out, or begin that run with --config {path}/config.toml \

@@ -7,6 +7,7 @@ mod schedule;
 
 pub use schedule::{OneCycle, Schedule};
 
+use crate::error::with_nearest_name;
 use crate::{FORMAT_VERSION, RunError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -388,12 +389,13 @@ impl Config {
             format_version: u32,
         }
         let expected = "a configuration as `roentgen train` writes it (config.toml)";
-        let version: Version = toml::from_str(text).map_err(|e| RunError::malformed(path, e, expected))?;
+        let version: Version =
+            toml::from_str(text).map_err(|e| RunError::malformed(path, with_nearest_name(e), expected))?;
         if version.format_version > FORMAT_VERSION {
             let found = version.format_version;
             return Err(RunError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
         }
-        toml::from_str(text).map_err(|e| RunError::malformed(path, e, expected))
+        toml::from_str(text).map_err(|e| RunError::malformed(path, with_nearest_name(e), expected))
     }
 
     /// The settings that differ in another configuration, in alphabetical order: the name as in `config.toml`, what it is

@@ -112,6 +112,11 @@ impl RunDirectory {
         self.path.join("test-sealed")
     }
 
+    /// `failure.txt`: why an experiment could not train or evaluate this run when it last tried, in one line.
+    pub fn failure_file(&self) -> PathBuf {
+        self.path.join("failure.txt")
+    }
+
     /// `lr-find.csv`: the steps of a learning-rate range test.
     pub fn range_test_file(&self) -> PathBuf {
         self.path.join("lr-find.csv")
@@ -135,7 +140,8 @@ impl RunDirectory {
     /// How far the folder has come as a run. What a kill in the first moment leaves behind counts as nothing, and so do
     /// the files of a range test.
     pub fn state(&self) -> RunState {
-        let counts = |path: &Path| !is_part(path) && path != self.range_test_file() && path != self.range_test_plot();
+        let apart = [self.range_test_file(), self.range_test_plot(), self.failure_file()];
+        let counts = |path: &Path| !is_part(path) && !apart.iter().any(|known| known == path);
         if self.model_file().is_file() {
             RunState::Finished
         } else if self.last_checkpoint_file().is_file() {

@@ -76,3 +76,15 @@ impl RunError {
         RunError::Malformed { path: path.to_owned(), found, expected: expected.into() }
     }
 }
+
+/// The words of a parser that met an unknown key or name, with the nearest of those that it expected.
+pub(crate) fn with_nearest_name(found: impl std::fmt::Display) -> String {
+    let found = found.to_string().trim_end().to_owned();
+    let unknown = ["unknown field `", "unknown variant `"].into_iter().find_map(|words| found.split_once(words));
+    let Some((unknown, expected)) = unknown.and_then(|(_, rest)| rest.split_once('`')) else { return found };
+    let names = expected.lines().next().unwrap_or_default().split('`').skip(1).step_by(2);
+    match names.min_by_key(|name| strsim::damerau_levenshtein(unknown, name)) {
+        Some(nearest) => format!("{found}; the nearest is `{nearest}`"),
+        None => found,
+    }
+}

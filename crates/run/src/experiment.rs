@@ -3,7 +3,7 @@
 //! ```toml
 //! format_version = 1
 //! title = "What to unfreeze"
-//! seeds = [0, 1, 2]                 # each row once a seed; [0] where absent
+//! seeds = [0, 1, 2]                 # each row once a seed; where absent, once with the base's
 //! folds = 5                         # cross-validation in place of the data's own splits; optional
 //!
 //! [base.network]                    # any setting of config.toml
@@ -16,6 +16,7 @@
 //! ```
 
 use crate::config::{CrossValidation, DataSettings, EngineSettings, FreezeSettings, NetworkSettings, TrainingSettings};
+use crate::error::with_nearest_name;
 use crate::{Config, FORMAT_VERSION, RunError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -81,6 +82,19 @@ pub struct PlannedRun {
     pub config: Config,
 }
 
+/// Settings that decide what rows are compared on, or how the program runs: they stand in the base alone.
+const NOT_OF_A_ROW: [&str; 8] = [
+    "data.root",
+    "data.positive",
+    "data.cross_validation",
+    "engine.device",
+    "engine.threads",
+    "engine.memory_limit_mib",
+    "engine.cache_limit_mib",
+    // The experiment's `seeds` decide.
+    "training.seed",
+];
+
 /// What stands in the file, to be told of unknown keys and wrong types with their lines.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,7 +150,7 @@ impl Experiment {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Experiment, RunError> {
-        let malformed = |found: String| RunError::malformed(path, found, EXPECTED);
+        let malformed = |found: String| RunError::malformed(path, with_nearest_name(found), EXPECTED);
         let table: Table = toml::from_str(text).map_err(|e| malformed(e.to_string()))?;
         match table.get("format_version").and_then(Value::as_integer) {
             Some(version) if version > i64::from(FORMAT_VERSION) => {
@@ -148,10 +162,6 @@ impl Experiment {
         let file: File = toml::from_str(text).map_err(|e| malformed(e.to_string()))?;
         if file.row.is_empty() {
             return Err(malformed("no row".into()));
-        }
-        let seeds = file.seeds.unwrap_or_else(|| vec![0]);
-        if seeds.is_empty() || (1..seeds.len()).any(|index| seeds[..index].contains(&seeds[index])) {
-            return Err(malformed(format!("seeds = {seeds:?}, where at least one is needed and each once")));
         }
         let mut rows: Vec<Row> = Vec::new();
         let tables = table.get("row").and_then(Value::as_array).expect("the file has rows, as parsed above");
@@ -175,6 +185,12 @@ impl Experiment {
             for key in ["name", "title", "published"] {
                 overrides.remove(key);
             }
+            if let Some(key) = NOT_OF_A_ROW.into_iter().find(|key| has(&overrides, key)) {
+                return Err(malformed(format!(
+                    "row `{}` sets {key}, which the rows of one experiment share: set it under [base]",
+                    row.name
+                )));
+            }
             rows.push(Row {
                 title: row.title.unwrap_or_else(|| row.name.clone()),
                 name: row.name,
@@ -188,6 +204,10 @@ impl Experiment {
         }
         let title = file.title.unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let base: Config = base.try_into().map_err(|e: toml::de::Error| malformed(e.to_string()))?;
+        let seeds = file.seeds.unwrap_or_else(|| vec![base.training.seed]);
+        if seeds.is_empty() || (1..seeds.len()).any(|index| seeds[..index].contains(&seeds[index])) {
+            return Err(malformed(format!("seeds = {seeds:?}, where at least one is needed and each once")));
+        }
         Ok(Experiment { title, deviations: file.deviations, seeds, folds: file.folds, base, rows })
     }
 
@@ -209,18 +229,16 @@ impl Experiment {
 
     /// Whether every row sets a setting, named as in `config.toml` (`training.epochs`), so that the base has no say.
     pub fn every_row_sets(&self, name: &str) -> bool {
-        self.rows.iter().all(|row| {
-            let mut parts = name.split('.');
-            let first = parts.next().and_then(|part| row.overrides.get(part));
-            parts.try_fold(first, |value, part| Some(value?.get(part))).flatten().is_some()
-        })
+        self.rows.iter().all(|row| has(&row.overrides, name))
     }
 
     /// The settings of a row, without seed and fold.
     pub fn config_of(&self, row: usize) -> Config {
         let mut config = Value::try_from(&self.base).expect("a configuration holds nothing that TOML cannot say");
         put_over(&mut config, &Value::Table(self.rows[row].overrides.clone()));
-        config.try_into().expect("base and row were each read as settings of the same form")
+        config
+            .try_into()
+            .expect("base and row were each read as settings; only a whole table replaces one of another kind")
     }
 
     /// Every training run: the rows in order, each with all its seeds and folds.
@@ -231,13 +249,12 @@ impl Experiment {
         };
         let mut runs = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
+            let settings = self.config_of(index);
             for &seed in &self.seeds {
                 for &fold in &folds {
-                    let mut config = self.config_of(index);
-                    let mut folder = row.name.clone();
-                    if self.seeds.len() > 1 {
-                        folder += &format!("-seed-{seed}");
-                    }
+                    let mut config = settings.clone();
+                    // Always with the seed: an experiment that gets more of them finds its runs.
+                    let mut folder = format!("{}-seed-{seed}", row.name);
                     if let (Some(fold), Some(folds)) = (fold, self.folds) {
                         folder += &format!("-fold-{fold}");
                         config.data.cross_validation = Some(CrossValidation { folds, held_out: fold, seed: 0 });
@@ -284,10 +301,20 @@ impl Experiment {
     }
 }
 
-/// Puts the values of one table over those of another, deep.
+/// Whether a table has a setting, named as in `config.toml`.
+fn has(table: &Table, name: &str) -> bool {
+    let mut parts = name.split('.');
+    let first = parts.next().and_then(|part| table.get(part));
+    parts.try_fold(first, |value, part| Some(value?.get(part))).flatten().is_some()
+}
+
+/// Puts the values of one table over those of another, deep. A table of another `kind` has settings of its own, and takes the
+/// other's place.
 fn put_over(below: &mut Value, above: &Value) {
     match (below, above) {
-        (Value::Table(below), Value::Table(above)) => {
+        (Value::Table(below), Value::Table(above))
+            if above.get("kind").is_none_or(|kind| below.get("kind") == Some(kind)) =>
+        {
             for (key, value) in above {
                 match below.get_mut(key) {
                     Some(known) => put_over(known, value),
@@ -304,6 +331,7 @@ fn put_over(below: &mut Value, above: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{OneCycle, Schedule};
 
     const TEXT: &str = r#"
 format_version = 1
@@ -341,6 +369,8 @@ training.epochs = 2
         let names: Vec<&str> = runs.iter().map(|run| run.folder.as_str()).collect();
         assert_eq!(names, ["head-seed-3", "head-seed-4", "vgg-seed-3", "vgg-seed-4"]);
         assert_eq!(runs[3].config.training.seed, 4);
+        let seed = TEXT.replace("seeds = [3, 4]", "").replace("learning_rate = 0.01", "seed = 6");
+        assert_eq!(parse(&seed).unwrap().seeds, [6]);
         let mut narrow = experiment.clone();
         narrow.rows.remove(0);
         assert!(narrow.every_row_sets("training.epochs") && !experiment.every_row_sets("training.epochs"));
@@ -370,17 +400,37 @@ training.epochs = 2
     }
 
     #[test]
+    fn a_schedule_of_another_kind_takes_the_place_of_the_base_s() {
+        let step = "[base.training.schedule]\nkind = \"step\"\nevery_epochs = 2\n\n[base.training]\nepochs = 7";
+        let text = TEXT.replace("[base.training]\nepochs = 7", step);
+        let cosine = text.replace("training.epochs = 2", "training.schedule = { kind = \"cosine\" }");
+        let experiment = parse(&cosine).unwrap();
+        assert!(matches!(experiment.config_of(0).training.schedule, Schedule::Step { .. }));
+        assert!(matches!(experiment.config_of(1).training.schedule, Schedule::Cosine { .. }));
+        // A base that is changed afterwards leaves the row its own.
+        let mut experiment = experiment;
+        experiment.base.training.schedule = Schedule::OneCycle(OneCycle::default());
+        assert!(matches!(experiment.runs()[3].config.training.schedule, Schedule::Cosine { .. }));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let refusal = |from: &str, to: &str| parse(&TEXT.replace(from, to)).unwrap_err().to_string();
         let unknown = refusal("epochs = 2", "epoch = 2");
-        assert!(unknown.contains("e.toml") && unknown.contains("line 17") && unknown.contains("`epochs`"), "{unknown}");
+        assert!(
+            unknown.contains("e.toml") && unknown.contains("line 17") && unknown.contains("the nearest is `epochs`"),
+            "{unknown}"
+        );
         let wrong = refusal("epochs = 7", "epochs = \"seven\"");
         assert!(wrong.contains("line 6"), "{wrong}");
         assert!(refusal("name = \"vgg\"", "name = \"Head\"").contains("two rows are called `Head`"));
         assert!(refusal("name = \"vgg\"", "name = \"../vgg\"").contains("letters, digits"));
         assert!(refusal("seeds = [3, 4]", "seeds = [3, 3]").contains("each once"));
         assert!(refusal("format_version = 1", "format_version = 9\nnews = 1").contains("version 9"));
-        assert!(refusal("[base.training]", "[base.train]").contains("train"));
+        assert!(refusal("[base.training]", "[base.train]").contains("the nearest is `training`"));
+        assert!(refusal("training.epochs = 2", "training.seed = 2").contains("row `vgg` sets training.seed"));
+        let threads = refusal("training.epochs = 2", "engine.threads = 2");
+        assert!(threads.contains("row `vgg` sets engine.threads") && threads.contains("[base]"), "{threads}");
         assert!(parse("format_version = 1\nrow = []\n").unwrap_err().to_string().contains("no row"));
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Arrangement {
     pub(crate) keep_validation: bool,
     /// What is kept on disk takes so many bytes.
     pub(crate) bytes_on_disk: u64,
+    /// What the values that are trained on would take, where they repeat and only the limit keeps them off the disk.
+    pub(crate) over_limit: Option<u64>,
     /// Images of a batch that each run's training program takes at once.
     pub(crate) trained_at_once: Vec<usize>,
     /// Images that the programs in evaluation mode take at once: of the prefix, and for validation.
@@ -59,12 +61,13 @@ fn arrange_behind_prefix(setups: &[&Setup], engine: &dyn Engine, may_keep: bool)
     let union = cuts.concat();
     // Who needs the image itself is served as well by values that are computed on the way.
     let can_keep = may_keep && !union.contains(&image);
-    let limit = first.config.engine.cache_limit_mib.saturating_mul(1 << 20);
+    let limit = first.cache_limit_bytes();
     let bytes = |views: Option<usize>, images: usize| {
         Feed::new(first, engine, first.train_transform(), views, &union, 1).bytes_on_disk(images)
     };
     let train_bytes = bytes(views, first.train_rows.len());
-    let keep_train = can_keep && views.is_some_and(|views| epochs > views) && train_bytes <= limit;
+    let repeats = can_keep && views.is_some_and(|views| epochs > views);
+    let keep_train = repeats && train_bytes <= limit;
     let taken = if keep_train { train_bytes } else { 0 };
     let validation_bytes = bytes(Some(1), first.validation_rows.len());
     let keep_validation =
@@ -119,6 +122,7 @@ fn arrange_behind_prefix(setups: &[&Setup], engine: &dyn Engine, may_keep: bool)
         keep_train,
         keep_validation,
         bytes_on_disk: taken + if keep_validation { validation_bytes } else { 0 },
+        over_limit: (repeats && !keep_train).then_some(train_bytes),
         trained_at_once,
         evaluated_at_once,
     })

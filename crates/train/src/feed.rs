@@ -11,7 +11,7 @@ use roentgen_data::{Augment, Batch, Loader, LoaderRequest, Transform};
 use roentgen_nn::{CompileRequest, Draws, Engine, FreezePlan, Mode, ParameterSet, ParameterStore, Program, ValueId};
 use sha2::{Digest, Sha256};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A batch as the programs take it.
 pub(crate) struct Fed<'a> {
@@ -121,13 +121,8 @@ impl<'a> Feed<'a> {
     ) -> Result<(), TrainError> {
         let Some(views) = self.views else { unreachable!("values of draws that never repeat are never used again") };
         let records = views * self.setup.manifest.rows.len();
-        let kind = match self.transform.augment {
-            Augment::None => "plain",
-            Augment::Seed => "augmented",
-        };
-        for (id, form) in self.cuts.clone().into_iter().zip(self.forms()) {
-            let value = self.setup.network.value(id);
-            let path = folder.join(format!("{kind}-{}.values", value.name));
+        let kept = self.cuts.clone().into_iter().zip(self.forms()).zip(self.files_in(folder));
+        for ((id, form), path) in kept {
             let fingerprint = self.fingerprint(id, weights)?;
             match ValuesFile::open(&path, &fingerprint, form, records) {
                 Ok((file, found)) => {
@@ -145,9 +140,27 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// Goes on without values on disk: everything is computed anew, and nothing is lost but time.
+    /// The files that [`Feed::keep_on_disk`] uses.
+    pub(crate) fn files_in(&self, folder: &Path) -> Vec<PathBuf> {
+        let network = &self.setup.network;
+        let kind = match self.transform.augment {
+            Augment::None => "plain",
+            Augment::Seed => "augmented",
+        };
+        let file = |id: &ValueId| {
+            let (architecture, size) = (network.architecture(), network.image_size());
+            folder.join(format!("{architecture}-{size}-{kind}-{}.values", network.value(*id).name))
+        };
+        self.cuts.iter().map(file).collect()
+    }
+
+    /// Goes on without values on disk: everything is computed anew, and nothing is lost but time. What was kept makes
+    /// room for what matters more, such as the next checkpoint.
     fn give_up(&mut self, path: &Path, error: &io::Error, observer: &mut dyn Observer) {
-        self.files.clear();
+        for file in self.files.drain(..) {
+            // It is no worse than before where this fails too.
+            let _ = std::fs::remove_file(file.path());
+        }
         observer.event(0, Event::ValuesGivenUp { path, reason: &error.to_string() });
     }
 

@@ -6,7 +6,7 @@ use crate::learner::Learner;
 use crate::{Event, Observer, Setup, TrainError};
 use roentgen_data::{Augment, Transform};
 use roentgen_nn::{Engine, ParameterSet, ParameterStore};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A checkpoint is written at least so often, beside the one after each epoch.
@@ -96,6 +96,22 @@ pub fn check_together(setups: &[&Setup], engine: &dyn Engine) -> Result<Together
     Ok(Together { keeps_values: arrange(setups, engine)?.keep_train })
 }
 
+/// Removes what earlier groups kept in a folder where it would not stay within the limit together with the files `used` now,
+/// which take so many bytes.
+fn make_room(folder: &Path, used: &[PathBuf], bytes: u64, limit: u64) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let others: Vec<(PathBuf, u64)> = entries
+        .map(|entry| (entry.path(), entry.metadata().map_or(0, |metadata| metadata.len())))
+        .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "values") && !used.contains(path))
+        .collect();
+    if bytes + others.iter().map(|(_, bytes)| bytes).sum::<u64>() > limit {
+        for (path, _) in others {
+            // What cannot be removed is in nobody's way but the limit's.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 struct Group<'a> {
     engine: &'a dyn Engine,
     /// `Err` holds why a run cannot go on.
@@ -123,8 +139,13 @@ impl<'a> Group<'a> {
         let fixed = Transform { augment: Augment::None, ..first.train_transform() };
         let mut validation = Feed::new(first, engine, fixed, Some(1), &arrangement.validation_cuts.concat(), at_once);
         let work_is_left = learners.iter().any(Learner::work_is_left);
+        if let Some(bytes) = arrangement.over_limit.filter(|_| work_is_left && first.cache_limit_bytes() > 0) {
+            observer.event(0, Event::ValuesOverLimit { bytes });
+        }
         if work_is_left && (arrangement.keep_train || arrangement.keep_validation) {
             observer.event(0, Event::ValuesKept { folder: cache, bytes: arrangement.bytes_on_disk });
+            let used = [train.files_in(cache), validation.files_in(cache)].concat();
+            make_room(cache, &used, arrangement.bytes_on_disk, first.cache_limit_bytes());
             if arrangement.keep_train {
                 train.keep_on_disk(cache, &weights, observer)?;
             }

@@ -82,6 +82,11 @@ pub enum Event<'a> {
         /// What they will take, in bytes.
         bytes: u64,
     },
+    /// The values that are trained on repeat, but would take more than the limit: they are computed anew each epoch.
+    ValuesOverLimit {
+        /// What they would take, in bytes.
+        bytes: u64,
+    },
     /// Values of other weights, data or settings were found there and replaced.
     ValuesReplaced {
         /// The file.

@@ -162,6 +162,11 @@ impl Setup {
         LearningRate::new(&self.config.training, self.steps_in_epoch(), self.steps_total())
     }
 
+    /// The most that values behind a frozen prefix may take on disk, in bytes; 0 keeps none.
+    pub(crate) fn cache_limit_bytes(&self) -> u64 {
+        self.config.engine.cache_limit_mib.saturating_mul(1 << 20)
+    }
+
     /// How products are computed.
     pub fn arithmetic(&self) -> Arithmetic {
         roentgen_infer::arithmetic(self.config.engine.precision, self.config.engine.exact)

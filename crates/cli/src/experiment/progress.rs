@@ -18,10 +18,15 @@ pub struct GroupProgress {
 }
 
 impl GroupProgress {
-    /// Progress over so many runs, of which some are done; `stop` ends training in order.
-    pub fn new(runs_total: usize, runs_done: usize, stop: Arc<AtomicBool>) -> GroupProgress {
+    /// Progress over so many runs; `stop` ends training in order.
+    pub fn new(runs_total: usize, stop: Arc<AtomicBool>) -> GroupProgress {
         let (bar, names) = (ProgressBar::hidden(), Vec::new());
-        GroupProgress { bar, stop, runs_total, runs_done, names, steps: 0 }
+        GroupProgress { bar, stop, runs_total, runs_done: 0, names, steps: 0 }
+    }
+
+    /// A run has ended, whichever way.
+    pub fn run_done(&mut self) {
+        self.runs_done += 1;
     }
 
     /// A group of runs begins.
@@ -48,7 +53,6 @@ impl GroupProgress {
     /// The group has ended, whichever way.
     pub fn end(&mut self) {
         self.bar.finish_and_clear();
-        self.runs_done += self.names.len();
     }
 
     /// A run cannot go on.

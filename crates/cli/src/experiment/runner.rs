@@ -5,10 +5,12 @@ use crate::failure::{Failure, Outcome};
 use crate::train::{Data, Ready};
 use crate::{search, start};
 use roentgen_cpu::CpuEngine;
-use roentgen_run::directory::RunState;
+use roentgen_run::directory::{RunState, write_atomically};
+use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Setup, check_together, fit_together};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,10 +28,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// Whether it is trained as far as its settings ask.
+    /// Whether it is trained as far as its settings ask. A run that was made longer had come so far before.
     fn is_finished(&self) -> bool {
-        self.run.state() == RunState::Finished
-            && self.run.config().is_ok_and(|config| config.training.epochs >= self.config.training.epochs)
+        let (asked, there) = (self.config.training.epochs, self.run.config().map(|config| config.training.epochs));
+        match self.run.state() {
+            RunState::Finished => there.is_ok_and(|epochs| epochs >= asked),
+            RunState::Resumable => there.is_ok_and(|epochs| epochs > asked),
+            RunState::Absent | RunState::Started | RunState::Foreign => false,
+        }
     }
 }
 
@@ -48,8 +54,8 @@ pub struct Runner {
     /// Where values behind frozen prefixes are kept.
     cache: PathBuf,
     allow_leaks: bool,
-    /// Whether the runs' test images are sealed.
-    seals_tests: bool,
+    /// Whether the runs are a search's: their test images are sealed, and they may be longer than is asked for.
+    searches: bool,
     stop: Arc<AtomicBool>,
     /// By what decides it: folds of one data set are data sets of their own.
     data: BTreeMap<String, Rc<Data>>,
@@ -59,12 +65,13 @@ impl Runner {
     /// A runner; `stop` ends it in order.
     pub fn new(threads: Option<usize>, cache: PathBuf, allow_leaks: bool, stop: Arc<AtomicBool>) -> Outcome<Runner> {
         let engine = start::engine(threads)?;
-        Ok(Runner { engine, cache, allow_leaks, seals_tests: false, stop, data: BTreeMap::new() })
+        Ok(Runner { engine, cache, allow_leaks, searches: false, stop, data: BTreeMap::new() })
     }
 
-    /// Seals the test images of every run that it begins.
-    pub fn with_sealed_tests(self) -> Runner {
-        Runner { seals_tests: true, ..self }
+    /// Trains for a search: the test images of every run are sealed, and a run that has survived a comparison is longer
+    /// than that comparison asks for.
+    pub fn for_search(self) -> Runner {
+        Runner { searches: true, ..self }
     }
 
     /// Checks, before anything is trained, what can be known wrong: settings against data, and folders that hold runs
@@ -74,7 +81,8 @@ impl Runner {
             self.data(&job.config).map_err(|failure| failure.about(&job.name))?;
             let data = self.data(&job.config)?;
             Setup::check(&job.config, &data.manifest).map_err(|error| Failure::from(error).about(&job.name))?;
-            refuse_other_settings(job)?;
+            refuse_other_settings(job, self.searches)?;
+            refuse_other_data(job, &data)?;
         }
         Ok(())
     }
@@ -91,7 +99,8 @@ impl Runner {
     }
 
     /// Trains the jobs that are not finished, and calls `finished` for each as soon as its model is written, for those
-    /// too that were finished before. A job that fails leaves the others alone. `None` where a stop was asked for;
+    /// too that were finished before. A job that fails, in this as in training, leaves the others alone; why stands in its
+    /// run's `failure.txt` until it succeeds. `None` where a stop was asked for;
     /// everything is saved then, and the same call goes on.
     pub fn train(
         &mut self,
@@ -100,10 +109,25 @@ impl Runner {
     ) -> Outcome<Option<Vec<(String, Ended)>>> {
         let mut ended: Vec<(String, Ended)> = Vec::new();
         let mut classes: Vec<(String, VecDeque<&Job>)> = Vec::new();
+        let mut progress = GroupProgress::new(jobs.len(), self.stop.clone());
+        let mut end = |job: &Job, trained: Result<(), String>, progress: &mut GroupProgress| -> Outcome {
+            let ending = match trained.map(|()| finished(job)) {
+                Ok(Err(Failure::ReaderGone)) => return Err(Failure::ReaderGone),
+                Ok(Ok(())) => Ended::Finished,
+                Ok(Err(failure)) => Ended::Failed(failure.to_string()),
+                Err(reason) => Ended::Failed(reason),
+            };
+            if let Ended::Failed(reason) = &ending {
+                progress.failed(&job.name, reason);
+            }
+            note(job, &ending)?;
+            progress.run_done();
+            ended.push((job.name.clone(), ending));
+            Ok(())
+        };
         for job in jobs {
             if job.is_finished() {
-                finished(job)?;
-                ended.push((job.name.clone(), Ended::Finished));
+                end(job, Ok(()), &mut progress)?;
                 continue;
             }
             let key = sharing_key(&job.config);
@@ -112,26 +136,18 @@ impl Runner {
                 None => classes.push((key, VecDeque::from([job]))),
             }
         }
-        let mut progress = GroupProgress::new(jobs.len(), ended.len(), self.stop.clone());
         for (_, mut class) in classes {
             while !class.is_empty() {
                 let mut refused = Vec::new();
                 let group = self.next_group(&mut class, &mut refused);
                 for (job, failure) in refused {
-                    progress.failed(&job.name, &failure);
-                    ended.push((job.name.clone(), Ended::Failed(failure)));
+                    end(job, Err(failure), &mut progress)?;
                 }
                 for (job, outcome) in self.train_group(group, &mut progress)? {
                     match outcome {
-                        Ok(true) => {
-                            finished(job)?;
-                            ended.push((job.name.clone(), Ended::Finished));
-                        }
                         Ok(false) => return Ok(None),
-                        Err(failure) => {
-                            progress.failed(&job.name, &failure);
-                            ended.push((job.name.clone(), Ended::Failed(failure)));
-                        }
+                        Ok(true) => end(job, Ok(()), &mut progress)?,
+                        Err(failure) => end(job, Err(failure), &mut progress)?,
                     }
                 }
                 if self.stop.load(Ordering::Relaxed) {
@@ -202,7 +218,7 @@ impl Runner {
         let mut locks = Vec::new();
         for (job, ready) in &group {
             locks.push(ready.claim(job.run.lock()?)?);
-            if self.seals_tests {
+            if self.searches {
                 search::seal(&job.run)?;
             }
         }
@@ -212,11 +228,7 @@ impl Runner {
             return Ok(Vec::new());
         }
         progress.begin(&setups, jobs.iter().map(|job| job.name.clone()).collect());
-        // Values of another architecture or image size have a folder of their own; those of other weights replace each
-        // other.
-        let network = &setups[0].network;
-        let cache = self.cache.join(format!("{}-{}", network.architecture(), network.image_size()));
-        let outcomes = match fit_together(&mut setups, &self.engine, &cache, progress) {
+        let outcomes = match fit_together(&mut setups, &self.engine, &self.cache, progress) {
             Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|error| error.to_string())).collect(),
             Err(error) => vec![Err(error.to_string()); jobs.len()],
         };
@@ -241,9 +253,24 @@ fn sharing_key(config: &Config) -> String {
     )
 }
 
+/// Writes why a run failed into its folder, or removes what was said of an earlier try.
+fn note(job: &Job, ending: &Ended) -> Outcome {
+    let file = job.run.failure_file();
+    match ending {
+        Ended::Failed(reason) => {
+            let line = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+            Ok(write_atomically(&file, |out| writeln!(out, "{line}"))?)
+        }
+        Ended::Finished if file.is_file() => {
+            std::fs::remove_file(&file).map_err(|e| Failure::work(format!("{}: cannot remove: {e}", file.display())))
+        }
+        Ended::Finished => Ok(()),
+    }
+}
+
 /// A folder that holds a run of other settings is not touched. How it is computed may differ where no result does, and
-/// its length may grow.
-fn refuse_other_settings(job: &Job) -> Outcome {
+/// its length may grow; in a search it may also be longer already.
+fn refuse_other_settings(job: &Job, may_be_longer: bool) -> Outcome {
     let path = job.run.path().display();
     match job.run.state() {
         RunState::Absent => return Ok(()),
@@ -260,15 +287,37 @@ fn refuse_other_settings(job: &Job) -> Outcome {
     (engine.threads, engine.device) = (there.engine.threads, there.engine.device);
     (engine.memory_limit_mib, engine.cache_limit_mib) = (there.engine.memory_limit_mib, there.engine.cache_limit_mib);
     here.data.root.clone_from(&there.data.root);
-    if there.training.epochs < here.training.epochs {
+    let grows = here.training.epochs > there.training.epochs && !there.training.schedule.spans_the_run();
+    if grows || may_be_longer {
         here.training.epochs = there.training.epochs;
     }
     match there.differences(&here).first() {
         None => Ok(()),
         Some((name, before, now)) => Err(Failure::call(format!(
             "{path}: a run stands there with {name} = {before}, and `{}` asks for {now}: give another --out, or the row \
-             another name",
-            job.name
+             another name{}",
+            job.name,
+            if name == "training.epochs" && there.training.schedule.spans_the_run() {
+                "; a learning rate that is planned over the whole run cannot go on in a longer one"
+            } else {
+                ""
+            }
         ))),
     }
+}
+
+/// A finished run is not trained again, so it must be one of these data.
+fn refuse_other_data(job: &Job, data: &Data) -> Outcome {
+    if !matches!(job.run.state(), RunState::Resumable | RunState::Finished) {
+        return Ok(());
+    }
+    let there = Environment::read(&job.run.environment_file())?.data_fingerprint;
+    if there == data.manifest.fingerprint()? {
+        return Ok(());
+    }
+    Err(Failure::call(format!(
+        "{}: the run there was trained on other images or splits than {} has now: give another --out",
+        job.run.path().display(),
+        job.config.data.root.display()
+    )))
 }

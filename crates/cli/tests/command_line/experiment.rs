@@ -59,7 +59,7 @@ fn prepared(text: &str) -> tempfile::TempDir {
 fn outcome(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for run in ["head", "layer4", "all"] {
-        let folder = out.join("runs").join(run);
+        let folder = out.join("runs").join(format!("{run}-seed-0"));
         for name in ["model.safetensors", "predictions-test.csv", "metrics-test.json", "steps.csv"] {
             files.insert(format!("{run}/{name}"), std::fs::read(folder.join(name)).unwrap());
         }
@@ -88,10 +88,10 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
         "{}",
         answer.stdout
     );
-    assert!(answer.stderr.contains("2 runs in step (head, layer4)"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("2 runs in step (head-seed-0, layer4-seed-0)"), "{}", answer.stderr);
     let expected = outcome(&folder.path().join("whole"));
     let page = std::fs::read_to_string(folder.path().join("whole/report.html")).unwrap();
-    assert!(page.contains("head&#x2f;report.html") && page.contains("Which differences hold"));
+    assert!(page.contains("head-seed-0&#x2f;report.html") && page.contains("Which differences hold"));
     assert!(!folder.path().join("whole/cache").exists());
     for (number, share) in [0.2, 0.45, 0.7, 0.9].into_iter().enumerate() {
         let out = format!("killed-{number}");
@@ -109,7 +109,7 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
         }
     }
     // What is finished stays as it is.
-    let model = folder.path().join("whole/runs/all/model.safetensors");
+    let model = folder.path().join("whole/runs/all-seed-0/model.safetensors");
     let written = std::fs::metadata(&model).unwrap().modified().unwrap();
     let again = experiment(folder.path(), &["--out", "whole"]).succeeds();
     assert_eq!(std::fs::metadata(&model).unwrap().modified().unwrap(), written);
@@ -120,7 +120,7 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
     let joined = experiment(folder.path(), &["--out", "whole"]).succeeds();
     assert!(joined.stderr.contains("3 of 4 runs done"), "{}", joined.stderr);
     let refused = experiment(folder.path(), &["--out", "whole", "--lr", "0.02"]);
-    refused.fails(2, &["whole/runs/head", "training.learning_rate = 0.01", "asks for 0.02", "another --out"]);
+    refused.fails(2, &["whole/runs/head-seed-0", "training.learning_rate = 0.01", "asks for 0.02", "another --out"]);
 }
 
 #[test]
@@ -145,9 +145,62 @@ fn seeds_and_folds_are_runs_of_their_own() {
 fn a_row_that_fails_is_reported_and_the_others_go_on() {
     let folder = prepared(&(FILE.to_owned() + "training.learning_rate = 1e30\n"));
     let answer = experiment(folder.path(), &["--out", "out"]);
-    answer.fails(1, &["1 of 3 runs failed", "all: ", "training has diverged"]);
+    answer.fails(1, &["1 of 3 runs failed", "all-seed-0: ", "training has diverged"]);
+    let why = folder.path().join("out/runs/all-seed-0/failure.txt");
+    assert!(std::fs::read_to_string(&why).unwrap().contains("training has diverged"));
     let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
-    assert!(page.contains("not finished: all") && page.contains("layer4&#x2f;report.html"));
+    assert!(page.contains("not finished: all") && page.contains("layer4-seed-0&#x2f;report.html"));
+}
+
+#[test]
+fn a_row_that_cannot_be_evaluated_fails_alone_and_is_tried_again() {
+    let folder = prepared(FILE);
+    // An image that is whole while the rows are trained, and damaged when the first is evaluated.
+    let image = folder.path().join("data/test/normal/00.png");
+    assert!(image.is_file());
+    let bytes = std::fs::read(&image).unwrap();
+    let mut child = Guard(
+        experiment_command(folder.path(), &["--out", "out"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let begun = folder.path().join("out/runs/head-seed-0/history.csv");
+    while !begun.is_file() {
+        assert!(child.0.try_wait().unwrap().is_none(), "it ended before it trained");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(1));
+    for row in ["head", "layer4", "all"] {
+        let run = folder.path().join(format!("out/runs/{row}-seed-0"));
+        assert!(run.join("model.safetensors").is_file(), "{row} was trained");
+        assert!(std::fs::read_to_string(run.join("failure.txt")).unwrap().contains("00.png"), "{row}");
+    }
+    assert!(folder.path().join("out/table.md").is_file());
+    std::fs::write(&image, &bytes).unwrap();
+    experiment(folder.path(), &["--out", "out"]).succeeds();
+    assert!(!folder.path().join("out/runs/head-seed-0/failure.txt").exists());
+}
+
+#[test]
+fn a_folder_of_other_data_or_another_experiment_is_left_alone() {
+    let folder = prepared(FILE);
+    let settings = ["--out", "out", "--epochs", "1", "--schedule", "cosine"];
+    experiment(folder.path(), &settings).succeeds();
+    let refusal = |arguments: &[&str], words: &[&str]| {
+        let before = std::fs::read(folder.path().join("out/experiment.toml")).unwrap();
+        experiment(folder.path(), &[&settings[..], arguments].concat()).fails(2, words);
+        assert!(std::fs::read(folder.path().join("out/experiment.toml")).unwrap() == before);
+    };
+    let words = ["training.epochs = 1", "asks for 2", "planned over the whole run"];
+    experiment(folder.path(), &["--out", "out", "--epochs", "2", "--schedule", "cosine"]).fails(2, &words);
+    disc(&folder.path().join("data/test/normal/new.png"), false, 9);
+    refusal(&[], &["out/runs/head-seed-0", "other images or splits", "another --out"]);
+    std::fs::remove_file(folder.path().join("data/test/normal/new.png")).unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), FILE.replace("name = \"all\"", "name = \"everything\"")).unwrap();
+    refusal(&[], &["an experiment stands there (`Tiny`)", "(all)", "another --out"]);
 }
 
 #[test]
@@ -157,8 +210,13 @@ fn what_is_wrong_in_the_file_is_named_with_its_line() {
         experiment(folder.path(), &[&["--out", "out"], arguments].concat()).fails(2, words);
         assert!(!folder.path().join("out").exists(), "nothing was begun");
     };
-    refusal("epochs = 2", "epoch = 2", &[], &["tiny.toml", "line 9", "`epochs`"]);
-    refusal("[\"layer4\", \"head\"]", "[\"layer9\"]", &[], &["tiny.toml, line 24", "layer4: `layer9`", "nearest"]);
+    refusal("epochs = 2", "epoch = 2", &[], &["tiny.toml", "line 9", "the nearest is `epochs`"]);
+    refusal(
+        "[\"layer4\", \"head\"]",
+        "[\"layer9\"]",
+        &[],
+        &["tiny.toml, line 24", "layer4-seed-0: `layer9`", "nearest"],
+    );
     refusal("name = \"all\"", "name = \"head\"", &[], &["two rows are called `head`"]);
     refusal(
         "",
@@ -166,6 +224,8 @@ fn what_is_wrong_in_the_file_is_named_with_its_line() {
         &["--unfreeze", "all"],
         &["freeze.unfreeze", "has no effect: every row of tiny.toml sets it itself"],
     );
+    let threads = "freeze.unfreeze = [\"all\"]\nengine.threads = 1";
+    refusal("freeze.unfreeze = [\"all\"]", threads, &[], &["row `all` sets engine.threads", "[base]"]);
     refusal("", "", &["--seeds", "1,1"], &["give each seed once"]);
     refusal("", "", &["--folds", "2"], &["2 folds: give 3 at least"]);
     let folder = prepared(FILE);

@@ -36,6 +36,11 @@ impl Default for Schedule {
 impl Schedule {
     /// The default of [`Schedule::Step`]'s factor, torch's.
     pub const STEP_FACTOR: f32 = 0.1;
+
+    /// Whether the rate of a step depends on how long the whole run is, so that a run cannot be made longer.
+    pub fn spans_the_run(&self) -> bool {
+        matches!(self, Schedule::Cosine { .. } | Schedule::OneCycle(_))
+    }
 }
 
 fn step_factor() -> f32 {

@@ -95,6 +95,7 @@ struct Told {
     kept: usize,
     replaced: usize,
     given_up: usize,
+    over_limit: usize,
 }
 
 impl Observer for Told {
@@ -103,6 +104,7 @@ impl Observer for Told {
             Event::ValuesKept { .. } => self.kept += 1,
             Event::ValuesReplaced { .. } => self.replaced += 1,
             Event::ValuesGivenUp { .. } => self.given_up += 1,
+            Event::ValuesOverLimit { .. } => self.over_limit += 1,
             _ => {}
         }
     }
@@ -124,8 +126,8 @@ fn values_on_disk_change_no_bit_whatever_happens_to_them() {
     assert_eq!((told.kept, told.replaced, told.given_up), (1, 0, 0));
     assert_as_alone(&configs, &whole);
     let cache = whole.join("cache");
-    let file = cache.join("plain-layer3.1.values");
-    assert!(file.is_file() && cache.join("plain-flatten.values").is_file());
+    let file = cache.join("resnet18-32-plain-layer3.1.values");
+    assert!(file.is_file() && cache.join("resnet18-32-plain-flatten.values").is_file());
 
     // Runs that come later find the values; a damaged record is computed again, and other weights replace them all.
     let mut bytes = std::fs::read(&file).unwrap();
@@ -143,7 +145,7 @@ fn values_on_disk_change_no_bit_whatever_happens_to_them() {
     let mut told = Told::default();
     train_together(&configs, &again, 2, &mut told);
     assert_eq!((told.kept, told.replaced, told.given_up), (1, 0, 0));
-    assert_ne!(std::fs::read(again.join("cache/plain-layer3.1.values")).unwrap(), bytes);
+    assert_ne!(std::fs::read(again.join("cache/resnet18-32-plain-layer3.1.values")).unwrap(), bytes);
     let other = folder.path().join("other");
     copy(&other);
     configs.iter_mut().for_each(|config| config.training.seed = 5);
@@ -172,7 +174,7 @@ fn one_run_keeps_its_values_while_it_trains_and_leaves_none() {
     let out = folder.path().join("kept");
     // The values are there after a stop, and are used when the run goes on.
     train(&config, &out, 2, StopAfter(4)).unwrap();
-    assert!(out.join("cache/plain-layer3.1.values").is_file());
+    assert!(out.join("cache/resnet18-32-plain-layer3.1.values").is_file());
     train(&config, &out, 2, to_the_end()).unwrap();
     assert!(!out.join("cache").exists());
     config.engine.cache_limit_mib = 0;
@@ -181,6 +183,29 @@ fn one_run_keeps_its_values_while_it_trains_and_leaves_none() {
     fit(&mut setup(&config, &none), &CpuEngine::new(2).unwrap(), &mut told).unwrap();
     assert_eq!(told.kept, 0);
     assert!(results(&out) == results(&none));
+}
+
+#[test]
+fn what_is_kept_stays_within_the_limit_whatever_earlier_groups_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    config.data.augment = Augmentation::None;
+    config.engine.cache_limit_mib = 1;
+    let out = folder.path().join("out");
+    let cache = out.join("cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    let (earlier, notes) = (cache.join("vgg16-32-plain-flatten.values"), cache.join("notes.txt"));
+    std::fs::write(&notes, vec![0; 1 << 20]).unwrap();
+    for (bytes, stays) in [(1 << 10, true), (1 << 20, false)] {
+        std::fs::write(&earlier, vec![0; bytes]).unwrap();
+        let mut told = Told::default();
+        let mut setups = vec![setup(&config, &out.join(bytes.to_string()))];
+        fit_together(&mut setups, &CpuEngine::new(2).unwrap(), &cache, &mut told).unwrap();
+        assert_eq!((told.kept, told.over_limit), (1, 0));
+        assert_eq!(earlier.is_file(), stays, "{bytes} bytes");
+        assert!(notes.is_file());
+    }
 }
 
 #[test]
