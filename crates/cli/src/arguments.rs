@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::explain::Explain;
 use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub enum Command {
     Report(Report),
     /// Classify images
     Predict(Predict),
+    /// Show what in images speaks for a class: heat maps, each with its check
+    Explain(Explain),
     /// Print a network's layers under a freeze plan
     Layers(Layers),
     /// List, fetch and inspect weights

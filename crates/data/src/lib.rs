@@ -28,4 +28,4 @@ pub use loader::{Batch, Loader, LoaderRequest, balanced_order, epoch_order};
 pub use manifest::{Manifest, Row, SharedPatient, Split};
 pub use raster::{Image, Raster, Rectangle};
 pub use seed::SeedParameters;
-pub use transform::{Augment, Transform, resize_for_display};
+pub use transform::{Augment, Seen, Transform, resize_for_display};

@@ -20,6 +20,20 @@ pub enum Augment {
     Seed,
 }
 
+/// The part of an image that a network sees, in pixels of that image from its upper left corner; need not be whole
+/// pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// To the left of it.
+    pub left: f64,
+    /// Above it.
+    pub top: f64,
+    /// Its width.
+    pub width: f64,
+    /// Its height.
+    pub height: f64,
+}
+
 /// The way from an image to a tensor of `[3, image_size, image_size]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transform {
@@ -73,13 +87,31 @@ impl Transform {
         3 * self.image_size * self.image_size
     }
 
-    fn fixed<T: Sample, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>) -> Raster<T, CHANNELS> {
+    /// What the fixed transform leaves of an image of `width` x `height` pixels.
+    pub fn seen(&self, width: usize, height: usize) -> Seen {
+        let ((resized_width, resized_height), crop) = self.fixed_crop(width, height);
+        // The long side is rounded down to whole pixels: the two scales are a little apart.
+        let (across, down) = (width as f64 / resized_width as f64, height as f64 / resized_height as f64);
+        Seen {
+            left: crop.left as f64 * across,
+            top: crop.top as f64 * down,
+            width: crop.width as f64 * across,
+            height: crop.height as f64 * down,
+        }
+    }
+
+    /// The size of the resized image and the centre crop in it.
+    fn fixed_crop(&self, width: usize, height: usize) -> ((usize, usize), Rectangle) {
         let size = self.image_size;
-        let (width, height) = resized_size(raster.width(), raster.height(), size);
+        let (width, height) = resized_size(width, height, size);
         // CenterCrop's int(round(... / 2)), ties to even. It never pads here: the short side is at least S.
         let start = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
-        let crop = Rectangle { left: start(width), top: start(height), width: size, height: size };
-        resize_region(raster, (width, height), crop)
+        ((width, height), Rectangle { left: start(width), top: start(height), width: size, height: size })
+    }
+
+    fn fixed<T: Sample, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>) -> Raster<T, CHANNELS> {
+        let (resized, crop) = self.fixed_crop(raster.width(), raster.height());
+        resize_region(raster, resized, crop)
     }
 
     fn seeded<T: Sample, const CHANNELS: usize>(

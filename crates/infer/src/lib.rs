@@ -1,5 +1,7 @@
 //! From a run or a weight file to predictions. Below training and the command line, which only call it.
 
+mod compiled;
+pub mod explain;
 mod model;
 mod predict;
 

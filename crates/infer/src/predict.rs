@@ -1,10 +1,10 @@
 //! Running a model over images.
 
+use crate::compiled::Compiled;
 use roentgen_data::{Augment, Batch, DataError, Limits, Loader, LoaderRequest, Manifest, Transform, decode};
 use roentgen_nn::loss::{cross_entropy, softmax};
 use roentgen_nn::{
-    Arithmetic, CompileRequest, Draws, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore,
-    Precision, Program,
+    Arithmetic, CompileRequest, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore, Precision,
 };
 use roentgen_run::config;
 use roentgen_run::predictions::{Prediction, largest};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Images in one forward pass of evaluation, where memory suffices: no result depends on it.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// Why a prediction failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +74,7 @@ pub fn arithmetic(precision: config::Precision, exact: bool) -> Arithmetic {
 
 /// A compiled network in evaluation mode.
 pub struct Predictor {
-    program: Box<dyn Program>,
-    /// Images that the program takes at once.
-    batch: usize,
-    classes: usize,
-    output: roentgen_nn::ValueId,
+    pub(crate) compiled: Compiled,
     transform: Transform,
     threads: usize,
 }
@@ -95,42 +91,14 @@ impl Predictor {
         memory_limit_bytes: Option<usize>,
     ) -> Result<Predictor, EngineError> {
         let plan = FreezePlan::frozen(network);
-        let mut batch = BATCH;
-        let program = loop {
-            let mut request = CompileRequest::whole(network, &plan, Mode::Evaluate, batch);
-            request.arithmetic = arithmetic;
-            request.memory_limit_bytes = memory_limit_bytes;
-            match engine.compile(&request) {
-                Err(EngineError::Memory { .. }) if batch > 1 => batch /= 2,
-                other => break other?,
-            }
-        };
+        let mut request = CompileRequest::whole(network, &plan, Mode::Evaluate, BATCH);
+        request.arithmetic = arithmetic;
+        request.memory_limit_bytes = memory_limit_bytes;
         Ok(Predictor {
-            program,
-            batch,
-            classes: network.classes(),
-            output: network.output(),
+            compiled: Compiled::new(engine, request)?,
             transform: Transform { image_size: network.image_size(), augment: Augment::None },
             threads: engine.threads(),
         })
-    }
-
-    /// Logits of a batch of normalised images `[N, 3, S, S]`, appended to `logits`.
-    fn batch_logits(
-        &mut self,
-        store: &mut ParameterStore,
-        set: ParameterSet,
-        images: &[f32],
-        logits: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        let count = images.len() / self.transform.tensor_len();
-        // Nothing is drawn in evaluation mode.
-        let draws = Draws { seed: 0, epoch: 0, rows: &vec![0; count] };
-        self.program.forward(store, set, &[images], count, draws)?;
-        let mut output = Vec::new();
-        self.program.read(self.output, &mut output)?;
-        logits.extend_from_slice(&output);
-        Ok(())
     }
 
     /// Runs over rows of a manifest, in order; `progress` is told how many are done, and may ask to stop by `false`.
@@ -148,7 +116,7 @@ impl Predictor {
         let mut loader = Loader::start(LoaderRequest {
             manifest: manifest.clone(),
             rows,
-            batch_size: self.batch,
+            batch_size: self.compiled.batch,
             transform: self.transform,
             seed: 0,
             epoch: 0,
@@ -159,9 +127,8 @@ impl Predictor {
         while let Some(batch) = loader.next() {
             let Batch { images, labels, rows } = batch?;
             for (chunk, rows) in images.chunks(BATCH * self.transform.tensor_len()).zip(rows.chunks(BATCH)) {
-                let mut logits = Vec::new();
-                self.batch_logits(store, set, chunk, &mut logits)?;
-                let by_row = logits.chunks_exact(self.classes);
+                let logits = self.compiled.logits(store, set, chunk)?;
+                let by_row = logits.chunks_exact(self.compiled.classes);
                 results
                     .extend(rows.iter().zip(by_row).map(|(&row, logits)| RowLogits { row, logits: logits.to_vec() }));
             }
@@ -185,15 +152,15 @@ impl Predictor {
         mut deliver: impl FnMut(Result<FilePrediction, (PathBuf, DataError)>) -> bool,
     ) -> Result<(), EngineError> {
         let limits = Limits::default();
-        for chunk in paths.chunks(self.batch) {
+        for chunk in paths.chunks(self.compiled.batch) {
             let decoded = self.decode_all(chunk, &limits);
             let mut images = Vec::new();
             decoded.iter().flatten().for_each(|tensor| images.extend_from_slice(tensor));
             let mut logits = Vec::new();
             if !images.is_empty() {
-                self.batch_logits(store, ParameterSet::Live, &images, &mut logits)?;
+                logits = self.compiled.logits(store, ParameterSet::Live, &images)?;
             }
-            let mut answers = logits.chunks_exact(self.classes);
+            let mut answers = logits.chunks_exact(self.compiled.classes);
             for (path, result) in chunk.iter().zip(decoded) {
                 let goes_on = deliver(match result {
                     Ok(_) => {
