@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 use crate::recipe::Recipe;
+use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Report(Report),
     /// Classify images
     Predict(Predict),
+    /// Answer requests over HTTP, with a page to drop images on
+    Serve(Box<Serve>),
     /// Print a network's layers under a freeze plan
     Layers(Layers),
     /// List, fetch and inspect weights

@@ -1,0 +1,137 @@
+//! `POST /v1/explain`: why a model says so, as a picture over the image.
+
+use crate::app::App;
+use crate::picture::{Pictures, data_url};
+use crate::predict::{One, Prediction, decode, for_each_image, unknown_words};
+use crate::refusal::{Refusal, json_response};
+use crate::worker::Work;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use roentgen_infer::explain::{ExplainError, Method};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The methods that answer in about the time of two predictions. The others take a hundred times as long: they are for
+/// `roentgen explain`.
+const METHODS: [(&str, Method); 3] =
+    [("grad-cam", Method::GradCam), ("grad-cam++", Method::GradCamPlusPlus), ("hires-cam", Method::HiResCam)];
+
+/// The words behind the question mark.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    /// The model by name; the first where absent.
+    model: Option<String>,
+    /// Grad-CAM where absent.
+    method: Option<String>,
+    /// The class to explain; the predicted one where absent.
+    class: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    prediction: Prediction,
+    /// The class that the map speaks for.
+    class: String,
+    method: &'static str,
+    map: RawMap,
+    /// Size of the two pictures.
+    width: usize,
+    height: usize,
+    /// The image, for whoever cannot show what was sent.
+    image: String,
+    /// The evidence for the class, transparent where there is none.
+    heat_map: String,
+    #[serde(skip)]
+    overlay: Option<Vec<u8>>,
+}
+
+/// The map as the network gives it; positive values speak for the class.
+#[derive(Serialize)]
+struct RawMap {
+    height: usize,
+    width: usize,
+    values: Vec<f32>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    model: &'a str,
+    explanations: Vec<Explained>,
+}
+
+/// Explains the images of a request: as JSON, or where PNG is all that is accepted, one image as its overlay.
+pub(crate) async fn explain(
+    State(app): State<Arc<App>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&method=NAME&class=NAME"))?;
+    let registry = app.registry();
+    let model = registry.find(wanted.model.as_deref())?;
+    let served = &registry.models[model];
+    let refuse = |what: &str, found: &str, known: &[&str]| {
+        let found = format!("{what} `{}`", found.chars().take(100).collect::<String>());
+        Refusal::new(StatusCode::BAD_REQUEST, found, format!("one of {}", known.join(", ")))
+    };
+    let class = wanted.class.map(|name| {
+        let known: Vec<&str> = served.classes.iter().map(String::as_str).collect();
+        known.iter().position(|class| *class == name).ok_or_else(|| refuse("class", &name, &known))
+    });
+    let class = class.transpose()?;
+    let named = wanted.method.as_deref().unwrap_or(METHODS[0].0);
+    let method = METHODS.iter().find(|(name, _)| *name == named).map(|(_, method)| *method);
+    let method = method.ok_or_else(|| refuse("method", named, &METHODS.map(|(name, _)| name)))?;
+    let as_picture = accepts_pictures_alone(request.headers());
+    let work = move |one| explain_one(one, method, class, as_picture);
+    let mut explanations = for_each_image(&app, &registry, model, request, work).await?;
+    if !as_picture {
+        return Ok(json_response(StatusCode::OK, &Answer { model: &served.name, explanations }));
+    }
+    let count = explanations.len();
+    match explanations.pop().and_then(|explained| explained.overlay) {
+        Some(overlay) if count == 1 => Ok(([(header::CONTENT_TYPE, "image/png")], overlay).into_response()),
+        _ => {
+            let found = format!("{count} images, and PNG to answer with");
+            Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, found, "one image, or `Accept: application/json`"))
+        }
+    }
+}
+
+async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture: bool) -> Result<Explained, Refusal> {
+    let served = &one.registry.models[one.model];
+    let decoded = decode(&one.app, served.transform, &one.upload).await?;
+    let work = |reply| Work::Explain(method, class, reply);
+    let explained = one.registry.ask(one.model, decoded.tensor, decoded.place, work).await?;
+    let explained = explained.map_err(|error| match error {
+        ExplainError::Engine(_) => Refusal::internal(error.to_string()),
+        // A network that has no map at its image size.
+        error => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), "a model with a map"),
+    })?;
+    let prediction = Prediction::new(served, one.upload.name, explained.logits);
+    let class = served.classes[explained.class].clone();
+    let draw = move || {
+        let map = explained.map;
+        let pictures = Pictures::new(&decoded.image, &map);
+        Explained {
+            prediction,
+            class,
+            method: method.name(),
+            width: pictures.width,
+            height: pictures.height,
+            overlay: as_picture.then(|| pictures.overlay()),
+            image: data_url(&pictures.image()),
+            heat_map: data_url(&pictures.heat_map()),
+            map: RawMap { height: map.height, width: map.width, values: map.values },
+        }
+    };
+    tokio::task::spawn_blocking(draw).await.map_err(|error| Refusal::internal(error.to_string()))
+}
+
+fn accepts_pictures_alone(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accept| accept == "image/png")
+}
