@@ -275,6 +275,7 @@ fn sheets(table: &PredictionTable, manifest: &Manifest, rows: &[usize], count: u
             pixels,
             width,
             height,
+            heat_map: None,
             path: prediction.path.clone(),
             patient_id: prediction.patient_id.clone(),
             probability: prediction.probabilities[prediction.predicted],

@@ -29,6 +29,11 @@ impl Lettering {
         width as usize / get_raster_width(self.weight, self.size)
     }
 
+    /// Width of a text in pixels.
+    pub(crate) fn width_of(self, text: &str) -> u32 {
+        (text.chars().count() * get_raster_width(self.weight, self.size)) as u32
+    }
+
     /// Draws one line in `ink` with its upper left corner at `(x, y)`. What lies outside the canvas is cut off.
     pub(crate) fn draw(self, canvas: &mut RgbImage, x: u32, y: u32, text: &str, ink: [u8; 3]) {
         let advance = get_raster_width(self.weight, self.size) as u32;

@@ -58,6 +58,8 @@ pub(crate) struct Evaluation {
     /// What the probabilities are worth, in tables.
     tables: Vec<Table>,
     images: Option<Vec<ClassImages>>,
+    /// Whether some of them lie beside their heat maps.
+    heat_maps: bool,
 }
 
 /// Reads every `metrics-<split>.json` of the run, test first, writes the pictures of their confusion matrices and
@@ -155,6 +157,7 @@ impl Evaluation {
             matrices,
             figures,
             tables: probabilities::tables(metrics),
+            heat_maps: images.iter().flatten().any(ClassImages::has_heat_maps),
             images,
         }
     }

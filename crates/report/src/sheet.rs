@@ -1,9 +1,10 @@
 //! Best and worst classified images: what `roentgen evaluate` hands over, and how it is kept in `plots/`.
 
+use crate::png::encode_png;
 use crate::{ReportError, contact_sheet};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use image::RgbImage;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::{FORMAT_VERSION, RunDirectory, RunError};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,34 @@ pub enum Pixels {
     Rgb(Vec<u8>),
 }
 
+impl Pixels {
+    /// Whether these are all pixels of a picture of this size; `path` names it.
+    ///
+    /// # Errors
+    /// [`ReportError::TileSize`] where they are not `width * height`, or a side is 0 or beyond `u32`.
+    pub(crate) fn check(&self, path: &str, width: usize, height: usize) -> Result<(), ReportError> {
+        let (found, channels) = match self {
+            Pixels::Grey(bytes) => (bytes.len(), 1),
+            Pixels::Rgb(bytes) => (bytes.len(), 3),
+        };
+        let expected = width.saturating_mul(height).saturating_mul(channels);
+        if found == expected && expected > 0 && u32::try_from(width.max(height)).is_ok() {
+            return Ok(());
+        }
+        Err(ReportError::TileSize { path: path.to_owned(), found, expected, width, height })
+    }
+
+    /// The picture in colour; size and pixels have passed [`Pixels::check`].
+    pub(crate) fn to_rgb(&self, width: usize, height: usize) -> RgbImage {
+        let bytes = match self {
+            Pixels::Grey(bytes) => bytes.iter().flat_map(|&grey| [grey; 3]).collect(),
+            Pixels::Rgb(bytes) => bytes.clone(),
+        };
+        RgbImage::from_raw(width as u32, height as u32, bytes)
+            .expect("the check compared the number of bytes with the size")
+    }
+}
+
 /// One classified image with all that its caption says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
@@ -28,6 +57,8 @@ pub struct Tile {
     pub width: usize,
     /// Height in pixels, at least 1.
     pub height: usize,
+    /// The same picture, of the same size, with what speaks for the predicted class over it; shown beside it.
+    pub heat_map: Option<Pixels>,
     /// The image, relative to the data folder, with `/` between its parts.
     pub path: String,
     /// The patient, where the manifest knows it.
@@ -57,26 +88,18 @@ impl Tile {
     /// # Errors
     /// [`ReportError::TileSize`] where the pixels are not `width * height`, or a side is 0 or beyond `u32`.
     pub(crate) fn check(&self) -> Result<(), ReportError> {
-        let (found, channels) = match &self.pixels {
-            Pixels::Grey(bytes) => (bytes.len(), 1),
-            Pixels::Rgb(bytes) => (bytes.len(), 3),
-        };
-        let (width, height) = (self.width, self.height);
-        let expected = width.saturating_mul(height).saturating_mul(channels);
-        if found == expected && expected > 0 && u32::try_from(width.max(height)).is_ok() {
-            return Ok(());
-        }
-        Err(ReportError::TileSize { path: self.path.clone(), found, expected, width, height })
+        let mut pictures = std::iter::once(&self.pixels).chain(&self.heat_map);
+        pictures.try_for_each(|pixels| pixels.check(&self.path, self.width, self.height))
     }
 
     /// The picture in colour. The tile has passed [`Tile::check`].
     pub(crate) fn to_rgb(&self) -> RgbImage {
-        let bytes = match &self.pixels {
-            Pixels::Grey(bytes) => bytes.iter().flat_map(|&grey| [grey; 3]).collect(),
-            Pixels::Rgb(bytes) => bytes.clone(),
-        };
-        RgbImage::from_raw(self.width as u32, self.height as u32, bytes)
-            .expect("the check compared the number of bytes with the size")
+        self.pixels.to_rgb(self.width, self.height)
+    }
+
+    /// The tile with its heat map in the picture's place, where it has one.
+    pub(crate) fn with_heat_map(&self) -> Option<Tile> {
+        self.heat_map.as_ref().map(|pixels| Tile { pixels: pixels.clone(), heat_map: None, ..self.clone() })
     }
 
     /// The last part of the path.
@@ -111,6 +134,12 @@ pub(crate) struct ClassImages {
     pub(crate) worst: Vec<CaptionedImage>,
 }
 
+impl ClassImages {
+    pub(crate) fn has_heat_maps(&self) -> bool {
+        self.best.iter().chain(&self.worst).any(|image| image.heat_map_png_base64.is_some())
+    }
+}
+
 /// One image as the page shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CaptionedImage {
@@ -125,10 +154,14 @@ pub(crate) struct CaptionedImage {
     width: u32,
     height: u32,
     png_base64: String,
+    /// Of the same size.
+    #[serde(default)]
+    heat_map_png_base64: Option<String>,
 }
 
-/// Writes for each class a contact sheet, `plots/images-<split>-<class>.png`, and for the report page
-/// `plots/images-<split>.json`, which holds the same images with their captions. Characters of a class or split that a
+/// Writes for each class a contact sheet, `plots/images-<split>-<class>.png`, one of the heat maps beside it where the
+/// tiles have some, `plots/heat-maps-<split>-<class>.png`, and for the report page `plots/images-<split>.json`, which holds
+/// the same images with their maps and captions. Characters of a class or split that a
 /// file name cannot hold everywhere are replaced. Returns the contact sheets' paths, in the order of `sheets`.
 ///
 /// # Errors
@@ -142,6 +175,7 @@ pub fn write_sheets(run: &RunDirectory, split: &str, sheets: &[Sheet]) -> Result
         let path = run.plots_folder().join(&name);
         let png = encode_png(&path, &contact_sheet::draw(split, sheet))?;
         write_atomically(&path, |file| file.write_all(&png))?;
+        write_heat_maps(run, split, sheet)?;
         let captioned = |tiles: &[Tile]| tiles.iter().map(|tile| captioned(&path, tile)).collect::<Result<_, _>>();
         classes.push(ClassImages {
             class: sheet.class.clone(),
@@ -154,6 +188,25 @@ pub fn write_sheets(run: &RunDirectory, split: &str, sheets: &[Sheet]) -> Result
     let record = SheetFile { format_version: FORMAT_VERSION, split: split.to_owned(), classes };
     write_atomically(&sheet_file(run, split), |file| Ok(serde_json::to_writer(file, &record)?))?;
     Ok(written)
+}
+
+/// Writes the contact sheet of the heat maps, `plots/heat-maps-<split>-<class>.png`; where there are none, an older one is
+/// removed, so that it does not stand beside the pictures of another evaluation.
+fn write_heat_maps(run: &RunDirectory, split: &str, sheet: &Sheet) -> Result<(), ReportError> {
+    let name = format!("heat-maps-{}-{}.png", file_name_part(split), file_name_part(&sheet.class));
+    let path = run.plots_folder().join(name);
+    let maps = |tiles: &[Tile]| -> Vec<Tile> { tiles.iter().filter_map(Tile::with_heat_map).collect() };
+    let maps = Sheet { class: sheet.class.clone(), best: maps(&sheet.best), worst: maps(&sheet.worst) };
+    if maps.best.is_empty() && maps.worst.is_empty() {
+        return match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(RunError::Io { path, action: "remove", source }.into())
+            }
+            _ => Ok(()),
+        };
+    }
+    let png = encode_png(&path, &contact_sheet::draw(split, &maps))?;
+    Ok(write_atomically(&path, |file| file.write_all(&png))?)
 }
 
 /// Reads what [`write_sheets`] wrote for a split; `None` where the split has no sheets.
@@ -191,6 +244,8 @@ fn sheet_file(run: &RunDirectory, split: &str) -> PathBuf {
 
 fn captioned(path: &Path, tile: &Tile) -> Result<CaptionedImage, ReportError> {
     let picture = contact_sheet::fitted(tile, false);
+    let encoded = |picture: &RgbImage| Ok::<_, ReportError>(BASE64_STANDARD.encode(encode_png(path, picture)?));
+    let heat_map = tile.with_heat_map().map(|map| contact_sheet::fitted(&map, false));
     Ok(CaptionedImage {
         path: tile.path.clone(),
         patient_id: tile.patient_id.clone(),
@@ -202,25 +257,9 @@ fn captioned(path: &Path, tile: &Tile) -> Result<CaptionedImage, ReportError> {
         caption: tile.caption.clone(),
         width: picture.width(),
         height: picture.height(),
-        png_base64: BASE64_STANDARD.encode(encode_png(path, &picture)?),
+        png_base64: encoded(&picture)?,
+        heat_map_png_base64: heat_map.as_ref().map(encoded).transpose()?,
     })
-}
-
-/// PNG bytes; a picture without colour is stored grey, a third of the bytes.
-fn encode_png(path: &Path, picture: &RgbImage) -> Result<Vec<u8>, ReportError> {
-    use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-    let mut bytes = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
-    let (width, height) = picture.dimensions();
-    let grey = picture.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]);
-    let outcome = if grey {
-        let channel: Vec<u8> = picture.pixels().map(|pixel| pixel.0[0]).collect();
-        encoder.write_image(&channel, width, height, ExtendedColorType::L8)
-    } else {
-        encoder.write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)
-    };
-    outcome.map_err(|source| ReportError::Picture { path: path.to_owned(), source })?;
-    Ok(bytes)
 }
 
 /// A part of a file name that every common file system accepts. A name of ASCII letters, digits, `-` and `_` stays as

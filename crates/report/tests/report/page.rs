@@ -2,7 +2,7 @@
 
 use crate::sample::{UNKIND_NAMES, environment, skipped, tile, wedge, write_evaluation, write_metrics, write_run};
 use roentgen_eval::{ClassMetric, Estimate, Metrics};
-use roentgen_report::{Sheet, write_report, write_sheets};
+use roentgen_report::{Pixels, Sheet, write_report, write_sheets};
 use roentgen_run::RunDirectory;
 use std::collections::BTreeMap;
 
@@ -47,6 +47,25 @@ fn sheets(classes: &[&str]) -> Vec<Sheet> {
         Sheet { class: class.to_string(), best: vec![shown("right", class)], worst: vec![shown("wrong", "another")] }
     };
     classes.iter().map(sheet).collect()
+}
+
+#[test]
+fn heat_maps_lie_beside_their_images_and_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path(), &environment(&CLASSES));
+    write_evaluation(&run, "test", &CLASSES, &COUNTS);
+    let mut sheets = sheets(&CLASSES);
+    write_sheets(&run, "test", &sheets).unwrap();
+    let without = page(&run);
+    assert!(!without.contains("Grad-CAM") && !without.contains("class=\"mapped\""));
+    sheets[0].best[0].heat_map = Some(Pixels::Rgb(vec![90; 3 * 40 * 30]));
+    write_sheets(&run, "test", &sheets).unwrap();
+    let with = page(&run);
+    assert!(visible_text(&with).contains("its heat map (Grad-CAM)"));
+    assert_eq!(with.matches("class=\"mapped\"").count(), 1);
+    assert!(with.contains("Heat map over the same image: what spoke for infected"));
+    assert_eq!(with.matches("<img ").count(), without.matches("<img ").count() + 1);
+    assert_self_contained(&with);
 }
 
 /// A page must hold nothing that is fetched, nor anything that runs.

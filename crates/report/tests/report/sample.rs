@@ -136,6 +136,7 @@ pub fn tile(pixels: Pixels, (width, height): (usize, usize), path: &str, actual:
         pixels,
         width,
         height,
+        heat_map: None,
         path: path.into(),
         patient_id: None,
         probability: 0.98765,

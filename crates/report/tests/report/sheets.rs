@@ -56,6 +56,26 @@ fn captions_are_drawn_and_tell_images_apart() {
 }
 
 #[test]
+fn heat_maps_lie_in_a_sheet_of_their_own_that_goes_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDirectory::new(folder.path());
+    let plain = tile(wedge(224, 224), (224, 224), "test/a/1.png", "a", "a");
+    let mapped = Tile { heat_map: Some(Pixels::Rgb([200, 30, 90].repeat(224 * 224))), ..plain.clone() };
+    let paths = write_sheets(&run, "test", &[sheet("a", vec![mapped.clone()], vec![])]).unwrap();
+    let maps = run.plots_folder().join("heat-maps-test-a.png");
+    let (images, shown) = (image::open(&paths[0]).unwrap().to_rgb8(), image::open(&maps).unwrap().to_rgb8());
+    assert_eq!(images.dimensions(), shown.dimensions());
+    let inside = |picture: &RgbImage| picture.get_pixel(24 + 50, 24 + 22 + 16 + 22 + 8 + 50).0;
+    assert_eq!(inside(&shown), [200, 30, 90]);
+    assert_eq!(inside(&images), [50 * 255 / 224; 3].map(|grey: u32| grey as u8));
+    // An evaluation without maps leaves none of the last one.
+    write_sheets(&run, "test", &[sheet("a", vec![plain], vec![])]).unwrap();
+    assert!(!maps.exists());
+    let bad = Tile { heat_map: Some(Pixels::Rgb(vec![0; 12])), ..mapped };
+    assert!(matches!(write_sheets(&run, "test", &[sheet("a", vec![bad], vec![])]), Err(ReportError::TileSize { .. })));
+}
+
+#[test]
 fn names_of_any_kind_stay_inside_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDirectory::new(folder.path());
