@@ -1,7 +1,7 @@
 //! `POST /v1/explain`: why a model says so, as a picture over the image.
 
 use crate::app::App;
-use crate::picture::{Pictures, data_url};
+use crate::picture::{data_url, heat_picture};
 use crate::predict::{One, Prediction, decode, for_each_image, unknown_words};
 use crate::refusal::{Refusal, json_response};
 use crate::worker::Work;
@@ -11,6 +11,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use roentgen_infer::explain::{ExplainError, Method};
+use roentgen_report::ReportError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -114,22 +115,24 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
     })?;
     let prediction = Prediction::new(served, one.upload.name, explained.logits);
     let class = served.classes[explained.class].clone();
-    let draw = move || {
+    let draw = move || -> Result<Explained, ReportError> {
         let map = explained.map;
-        let pictures = Pictures::new(&decoded.image, &map);
-        Explained {
+        let picture = heat_picture(&decoded.image, &map);
+        let line = format!("{}: evidence for {class} ({})", prediction.file, method.name());
+        Ok(Explained {
+            method: method.name(),
+            width: picture.width,
+            height: picture.height,
+            overlay: as_picture.then(|| picture.overlay_png(&[line])).transpose()?,
+            image: data_url(&picture.image_png()?),
+            heat_map: data_url(&picture.layer_png()?),
+            map: RawMap { height: map.height, width: map.width, values: map.values },
             prediction,
             class,
-            method: method.name(),
-            width: pictures.width,
-            height: pictures.height,
-            overlay: as_picture.then(|| pictures.overlay()),
-            image: data_url(&pictures.image()),
-            heat_map: data_url(&pictures.heat_map()),
-            map: RawMap { height: map.height, width: map.width, values: map.values },
-        }
+        })
     };
-    tokio::task::spawn_blocking(draw).await.map_err(|error| Refusal::internal(error.to_string()))
+    let drawn = tokio::task::spawn_blocking(draw).await.map_err(|error| Refusal::internal(error.to_string()))?;
+    drawn.map_err(|error| Refusal::internal(error.to_string()))
 }
 
 fn accepts_pictures_alone(headers: &HeaderMap) -> bool {

@@ -27,7 +27,7 @@ fn nothing_lasts(serving: &Serving) {
 }
 
 #[test]
-fn what_is_no_image_refused_with() {
+fn what_is_no_image_is_refused() {
     let serving = Serving::start(settings());
     let image = disc(64, 0);
     let post = |kind: &str, body: &[u8]| serving.post("/v1/predict", kind, body);

@@ -112,11 +112,11 @@ fn the_page_shows_what_is_dropped_on_it() {
 
     // The slider, by keyboard.
     browser.value("document.querySelector('.opacity').focus()");
-    assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "0.7");
+    assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "1");
     browser.press("ArrowLeft", 37);
     browser.press("ArrowLeft", 37);
-    assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "0.6");
-    assert_eq!(browser.value("document.querySelector('output').textContent"), "60 %");
+    assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "0.9");
+    assert_eq!(browser.value("document.querySelector('output').textContent"), "90 %");
     // The other class's evidence.
     let before = browser.value("document.querySelector('.heat').src");
     browser.value(
@@ -124,7 +124,7 @@ fn the_page_shows_what_is_dropped_on_it() {
          s.dispatchEvent(new Event('change')); })()",
     );
     browser.wait_for(&format!("document.querySelector('.heat').src !== {before}"));
-    assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "0.6");
+    assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "0.9");
 
     // A file that is no image, chosen in the field.
     browser.choose_files("#files", &[text]);
