@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Each client sends the images of the folder one after another over one connection, and the next when the answer is
-//! there. Beside the raw rate stands the rate that remains for the network when the processor time of decoding (measured
-//! beforehand, on one thread) and of the clients (measured meanwhile) is taken off: `rate / (1 - rate x (decode + client)
-//! / cores)`, to be compared with what `roentgen bench` says of the forward pass. Linux.
+//! there. Beside the raw rate stands the rate that remains for the network when the processor time of decoding
+//! (measured beforehand, on one thread) and of the clients (measured meanwhile) is taken off: `rate / (1 - rate x
+//! (decode + client) / cores)`, to be compared with what `roentgen bench` says of the forward pass. Linux.
 
 use roentgen_data::decode::{Limits, decode_bytes};
 use roentgen_data::{Augment, Transform};

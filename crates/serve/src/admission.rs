@@ -1,4 +1,4 @@
-//! How much may be in the server at once: images, decoded images, and bytes of bodies.
+//! How much may be in the server at once: images, decoded images, explanations, and bytes of bodies.
 
 use crate::Limits;
 use crate::refusal::Refusal;
@@ -8,10 +8,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bodies are counted in blocks of so many bytes.
 const BLOCK: usize = 16 << 10;
 
+/// Explanations that are made or on the way to their readers: a picture is a thousand times as long as a prediction,
+/// and slow readers of many must not hold up the predictions of others.
+const EXPLANATIONS: usize = 64;
+
 pub(crate) struct Admission {
     limits: Limits,
     images: Arc<Semaphore>,
     decoded: Arc<Semaphore>,
+    explanations: Arc<Semaphore>,
     blocks: Arc<Semaphore>,
 }
 
@@ -22,6 +27,7 @@ impl Admission {
             limits,
             images: Arc::new(Semaphore::new(limits.queue)),
             decoded: Arc::new(Semaphore::new(decoded)),
+            explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
             blocks: Arc::new(Semaphore::new(limits.all_bodies_bytes / BLOCK)),
         }
     }
@@ -41,6 +47,12 @@ impl Admission {
     /// A place for a decoded image; waits until there is one.
     pub(crate) async fn decoded(&self) -> OwnedSemaphorePermit {
         self.decoded.clone().acquire_owned().await.expect("nobody closes this semaphore")
+    }
+
+    /// Room for an explanation, from its image to the last byte of its answer.
+    pub(crate) fn explanation(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let refuse = |_| Refusal::busy(format!("{EXPLANATIONS} explanations are made or not yet read"));
+        self.explanations.clone().try_acquire_owned().map_err(refuse)
     }
 
     /// Room for a body that has grown to `bytes`, beside what it `held` already.

@@ -69,7 +69,7 @@ pub(crate) async fn accept(
 async fn serve(stream: TcpStream, router: Router, limits: Limits, mut stop: watch::Receiver<bool>) {
     // Answers are short: none waits for the acknowledgement of the one before. Where the system cannot, it is slower.
     let _ = stream.set_nodelay(true);
-    let io = Stalling { inner: TokioIo::new(stream), limit: limits.stall_time, deadline: None };
+    let io = Bounded { inner: TokioIo::new(stream), limit: limits.read_time, deadline: None };
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(BUFFER);
     let mut connection = builder.serve_connection(io, TowerToHyperService::new(router));
@@ -92,17 +92,17 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, mut stop: watc
     }
 }
 
-/// A connection whose other end must go on reading: writes that make no progress for a while are an error.
-struct Stalling {
+/// A connection whose other end has a limited time to read an answer, however many small steps it does so in.
+struct Bounded {
     inner: TokioIo<TcpStream>,
     limit: Duration,
+    /// Set when the system takes no more, until all that was to be written is.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stalling {
-    fn bounded<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+impl Bounded {
+    fn written(&mut self, context: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if result.is_ready() {
-            self.deadline = None;
             return result;
         }
         let limit = self.limit;
@@ -111,7 +111,7 @@ impl Stalling {
     }
 }
 
-impl Read for Stalling {
+impl Read for Bounded {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -121,15 +121,18 @@ impl Read for Stalling {
     }
 }
 
-impl Write for Stalling {
+impl Write for Bounded {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(context, bytes);
-        self.bounded(context, result)
+        self.written(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_flush(context);
-        self.bounded(context, result)
+        let flushed = Pin::new(&mut self.inner).poll_flush(context);
+        if flushed.is_ready() {
+            self.deadline = None;
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,6 +149,6 @@ impl Write for Stalling {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(context, parts);
-        self.bounded(context, result)
+        self.written(context, result)
     }
 }

@@ -64,7 +64,10 @@ pub enum ServeError {
         advice: &'static str,
     },
     /// The run knows no threshold of the kind that was asked for.
-    #[error("{}: no threshold by {rule} in its metrics; evaluate the run with `roentgen evaluate` first", run.display())]
+    #[error(
+        "{}: no threshold by {rule} in its metrics; evaluate the run with `roentgen evaluate` first",
+        run.display()
+    )]
     NoThreshold {
         /// The run.
         run: PathBuf,

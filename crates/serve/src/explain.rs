@@ -1,19 +1,21 @@
 //! `POST /v1/explain`: why a model says so, as a picture over the image.
 
 use crate::app::App;
-use crate::picture::{data_url, heat_picture};
+use crate::picture::{Shown, data_url};
 use crate::predict::{One, Prediction, decode, for_each_image, unknown_words};
-use crate::refusal::{Refusal, json_response};
+use crate::refusal::Refusal;
 use crate::worker::Work;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use roentgen_infer::explain::{ExplainError, Method};
 use roentgen_report::ReportError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The methods that answer in about the time of two predictions. The others take a hundred times as long: they are for
 /// `roentgen explain`.
@@ -49,6 +51,9 @@ struct Explained {
     heat_map: String,
     #[serde(skip)]
     overlay: Option<Vec<u8>>,
+    /// Given up when the answer is sent.
+    #[serde(skip)]
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// The map as the network gives it; positive values speak for the class.
@@ -90,12 +95,14 @@ pub(crate) async fn explain(
     let as_picture = accepts_pictures_alone(request.headers());
     let work = move |one| explain_one(one, method, class, as_picture);
     let mut explanations = for_each_image(&app, &registry, model, request, work).await?;
+    let room = explanations.iter_mut().filter_map(|explained| explained.room.take()).collect();
     if !as_picture {
-        return Ok(json_response(StatusCode::OK, &Answer { model: &served.name, explanations }));
+        let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
+        return Ok(sent("application/json", answer.expect("maps have text as keys, and nothing else can fail"), room));
     }
     let count = explanations.len();
     match explanations.pop().and_then(|explained| explained.overlay) {
-        Some(overlay) if count == 1 => Ok(([(header::CONTENT_TYPE, "image/png")], overlay).into_response()),
+        Some(overlay) if count == 1 => Ok(sent("image/png", overlay, room)),
         _ => {
             let found = format!("{count} images, and PNG to answer with");
             Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, found, "one image, or `Accept: application/json`"))
@@ -103,9 +110,25 @@ pub(crate) async fn explain(
     }
 }
 
+/// An answer that keeps its room until the last byte of it is sent.
+fn sent(kind: &'static str, bytes: Vec<u8>, room: Vec<OwnedSemaphorePermit>) -> Response {
+    struct Held {
+        bytes: Vec<u8>,
+        _room: Vec<OwnedSemaphorePermit>,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let body = Bytes::from_owner(Held { bytes, _room: room });
+    ([(header::CONTENT_TYPE, kind)], Body::from(body)).into_response()
+}
+
 async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture: bool) -> Result<Explained, Refusal> {
     let served = &one.registry.models[one.model];
-    let decoded = decode(&one.app, served.transform, &one.upload).await?;
+    let room = one.app.admission.explanation()?;
+    let decoded = decode(&one.app, served.transform, &one.upload, |image| Shown::new(&image)).await?;
     let work = |reply| Work::Explain(method, class, reply);
     let explained = one.registry.ask(one.model, decoded.tensor, decoded.place, work).await?;
     let explained = explained.map_err(|error| match error {
@@ -117,7 +140,7 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
     let class = served.classes[explained.class].clone();
     let draw = move || -> Result<Explained, ReportError> {
         let map = explained.map;
-        let picture = heat_picture(&decoded.image, &map);
+        let picture = decoded.kept.with(&map);
         let line = format!("{}: evidence for {class} ({})", prediction.file, method.name());
         Ok(Explained {
             method: method.name(),
@@ -129,6 +152,7 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
             map: RawMap { height: map.height, width: map.width, values: map.values },
             prediction,
             class,
+            room: Some(room),
         })
     };
     let drawn = tokio::task::spawn_blocking(draw).await.map_err(|error| Refusal::internal(error.to_string()))?;

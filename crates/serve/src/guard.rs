@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What the page may load: its own files, and pictures that are part of an answer; no script or style within the document.
+/// What the page may load: its own files, and pictures that are part of an answer; no script or style within the
+/// document.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -40,8 +41,8 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request<Body>, n
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    // Where a body's length could be read in two ways, somebody in front may have read it in the other one: what follows
-    // on this connection is not to be believed.
+    // Where a body's length could be read in two ways, somebody in front may have read it in the other one: what
+    // follows on this connection is not to be believed.
     if chunked || status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::PAYLOAD_TOO_LARGE {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

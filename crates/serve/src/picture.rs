@@ -9,17 +9,31 @@ use roentgen_report::{HeatPicture, Pixels};
 /// The longest side of a picture, in pixels.
 const LONGEST_SIDE: usize = 1024;
 
-/// An image with a heat map over it, as large as it is shown.
-pub(crate) fn heat_picture(image: &Image, map: &HeatMap) -> HeatPicture {
-    let longest = image.width().max(image.height());
-    let scaled = |side: usize| if longest > LONGEST_SIDE { (side * LONGEST_SIDE / longest).max(1) } else { side };
-    let (width, height) = (scaled(image.width()), scaled(image.height()));
-    let pixels = match resize_for_display(image, width, height) {
-        Image::Gray8(raster) => Pixels::Grey(raster.samples().to_vec()),
-        Image::Rgb8(raster) => Pixels::Rgb(raster.samples().to_vec()),
-        Image::Gray16(_) => unreachable!("what is for display has 8 bits"),
-    };
-    HeatPicture { pixels, width, height, evidence: map.evidence_over(width, height), largest: map.largest() }
+/// An image as it is shown: at most 1024 pixels a side, 8 bits.
+pub(crate) struct Shown {
+    pixels: Pixels,
+    width: usize,
+    height: usize,
+}
+
+impl Shown {
+    pub(crate) fn new(image: &Image) -> Shown {
+        let longest = image.width().max(image.height());
+        let scaled = |side: usize| if longest > LONGEST_SIDE { (side * LONGEST_SIDE / longest).max(1) } else { side };
+        let (width, height) = (scaled(image.width()), scaled(image.height()));
+        let pixels = match resize_for_display(image, width, height) {
+            Image::Gray8(raster) => Pixels::Grey(raster.samples().to_vec()),
+            Image::Rgb8(raster) => Pixels::Rgb(raster.samples().to_vec()),
+            Image::Gray16(_) => unreachable!("what is for display has 8 bits"),
+        };
+        Shown { pixels, width, height }
+    }
+
+    /// With a heat map over it.
+    pub(crate) fn with(self, map: &HeatMap) -> HeatPicture {
+        let Shown { pixels, width, height } = self;
+        HeatPicture { pixels, width, height, evidence: map.evidence_over(width, height), largest: map.largest() }
+    }
 }
 
 /// A PNG as a URL that holds it.
@@ -36,7 +50,7 @@ mod tests {
     fn large_images_are_shown_smaller_with_the_evidence_where_the_network_looked() {
         let image = Image::Gray16(Raster::new(2048, 512, vec![40_000; 2048 * 512]).unwrap());
         let map = HeatMap { height: 1, width: 2, values: vec![-1.0, 2.0], image_size: 56 };
-        let picture = heat_picture(&image, &map);
+        let picture = Shown::new(&image).with(&map);
         assert_eq!((picture.width, picture.height, picture.largest), (1024, 256, 2.0));
         // The middle 224 px of each side.
         let evidence = |x: usize| picture.evidence[128 * 1024 + x];

@@ -116,7 +116,8 @@ pub(crate) struct One {
 
 async fn predict_one(one: One) -> Result<Prediction, Refusal> {
     let served = &one.registry.models[one.model];
-    let decoded = decode(&one.app, served.transform, &one.upload).await?;
+    // Nothing is kept of the image while its tensor waits.
+    let decoded = decode(&one.app, served.transform, &one.upload, drop).await?;
     let logits = one.registry.ask(one.model, decoded.tensor, decoded.place, Work::Predict).await?;
     let logits = logits.map_err(|error| Refusal::internal(error.to_string()))?;
     Ok(Prediction::new(served, one.upload.name, logits))
@@ -154,16 +155,23 @@ pub(crate) async fn for_each_image<T: Send + 'static, F: Future<Output = Result<
 }
 
 /// An image as the network takes it.
-pub(crate) struct Decoded {
-    pub(crate) image: Image,
+pub(crate) struct Decoded<T> {
+    /// What was kept of the image itself.
+    pub(crate) kept: T,
     /// `[3, S, S]`
     pub(crate) tensor: Vec<f32>,
     /// Its place among those that wait for the inference thread.
     pub(crate) place: OwnedSemaphorePermit,
 }
 
-/// Decodes and transforms an image as evaluation does, on one of the threads for it.
-pub(crate) async fn decode(app: &Arc<App>, transform: Transform, upload: &Upload) -> Result<Decoded, Refusal> {
+/// Decodes and transforms an image as evaluation does, on one of the threads for it. An image can take a hundred times
+/// the memory of its tensor: `keep` says what remains of it.
+pub(crate) async fn decode<T: Send + 'static>(
+    app: &Arc<App>,
+    transform: Transform,
+    upload: &Upload,
+    keep: impl FnOnce(Image) -> T + Send + 'static,
+) -> Result<Decoded<T>, Refusal> {
     let place = app.admission.decoded().await;
     let (app, name, bytes) = (app.clone(), upload.name.clone(), upload.bytes.clone());
     let work = move || {
@@ -173,7 +181,7 @@ pub(crate) async fn decode(app: &Arc<App>, transform: Transform, upload: &Upload
         let decoded = decode_bytes(&name, &bytes, &limits).map(|image| {
             let mut tensor = vec![0.0; transform.tensor_len()];
             transform.apply(&image, None, &mut tensor);
-            Decoded { image, tensor, place }
+            Decoded { kept: keep(image), tensor, place }
         });
         app.counters.decoded(begun.elapsed());
         decoded.map_err(|error| Refusal::image(&error, pixels))

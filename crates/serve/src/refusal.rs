@@ -42,7 +42,7 @@ impl Refusal {
             }
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        let expected = format!("a radiograph as PNG, JPEG or DICOM of at most {pixels} pixels");
+        let expected = format!("a radiograph as PNG, JPEG or DICOM of at most {} million pixels", pixels as f64 / 1e6);
         Refusal::new(status, error.to_string(), expected)
     }
 }

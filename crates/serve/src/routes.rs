@@ -16,7 +16,8 @@ use axum::routing::{get, post};
 use serde_json::json;
 use std::sync::Arc;
 
-/// What needs no token: the page without anybody's data, the description of the interface, and whether the server is up.
+/// What needs no token: the page without anybody's data, the description of the interface, and whether the server is
+/// up.
 pub(crate) const OPEN_PATHS: [&str; 6] = ["/", "/page.css", "/page.js", "/openapi.json", "/healthz", "/readyz"];
 
 /// The other paths, as counters name them.
@@ -115,7 +116,8 @@ async fn report(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result
     Ok((headers, Body::from(report)).into_response())
 }
 
-/// For the page's link to the report where there is a token: a link cannot carry it in a header, a form can in its body.
+/// For the page's link to the report where there is a token: a link cannot carry it in a header, a form can in its
+/// body.
 async fn report_by_form(
     State(app): State<Arc<App>>,
     path: Path<String>,

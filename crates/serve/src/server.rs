@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-/// Images that may be decoded ahead of the inference thread: some batches, so that it never waits, and not many, because
-/// a tensor is larger than the file that it came from.
+/// Images that may be decoded ahead of the inference thread: some batches, so that it never waits, and not many,
+/// because a tensor is larger than the file that it came from.
 const DECODED_AHEAD: usize = 64;
 
 /// A server whose models are open and whose port is its own.
@@ -41,8 +41,8 @@ impl Server {
     /// engine has.
     ///
     /// # Errors
-    /// Where the address is taken, or open to others without a token; where names are not unique; where a model does not
-    /// open.
+    /// Where the address is taken, or open to others without a token; where names are not unique; where a model does
+    /// not open.
     pub fn bind(engine: SharedEngine, sources: Vec<ModelSource>, settings: Settings) -> Result<Server, ServeError> {
         let address = settings.address;
         if !address.ip().is_loopback() && settings.token.is_none() && !settings.allow_without_token {
@@ -86,8 +86,8 @@ impl Server {
         registry.models.iter().map(line).collect()
     }
 
-    /// Answers until SIGTERM, Ctrl-C or [`Handle::stop`], and then until the requests in progress are answered; a second
-    /// signal ends it at once. SIGHUP opens all models anew. Tells on stderr what it does.
+    /// Answers until SIGTERM, Ctrl-C or [`Handle::stop`], and then until the requests in progress are answered; a
+    /// second signal ends it at once. SIGHUP opens all models anew. Tells on stderr what it does.
     ///
     /// # Errors
     /// Where the system gives no threads or no signals.

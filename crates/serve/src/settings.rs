@@ -57,8 +57,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// How long a body may take to arrive, and from then on the answer.
     pub request_time: Duration,
-    /// How long a client may read nothing of its answer.
-    pub stall_time: Duration,
+    /// How long a client may take to read an answer.
+    pub read_time: Duration,
 }
 
 impl Default for Limits {
@@ -72,7 +72,7 @@ impl Default for Limits {
             connections: 1024,
             head_time: Duration::from_secs(10),
             request_time: Duration::from_secs(30),
-            stall_time: Duration::from_secs(20),
+            read_time: Duration::from_secs(60),
         }
     }
 }

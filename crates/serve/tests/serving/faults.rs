@@ -145,7 +145,7 @@ fn slow_clients_lose_their_place() {
     let serving = limited(|limits| {
         limits.request_time = second;
         limits.head_time = second;
-        limits.stall_time = second;
+        limits.read_time = second;
     });
     // A body that stops.
     let image = disc(64, 0);
