@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::explain::Explain;
 use crate::recipe::Recipe;
 use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -33,6 +34,8 @@ pub enum Command {
     Report(Report),
     /// Classify images
     Predict(Predict),
+    /// Show what in images speaks for a class: heat maps, each with its check
+    Explain(Explain),
     /// Answer requests over HTTP, with a page to drop images on
     Serve(Box<Serve>),
     /// Print a network's layers under a freeze plan

@@ -1,15 +1,17 @@
 //! `roentgen evaluate` and `roentgen report`
 
 use crate::arguments::{Evaluate, Report};
+use crate::display::displayed;
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{add_groups, apply_validation, positive_class, predictions, resampling, threshold_rules};
 use crate::{progress, resolve, search, start};
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Image, Limits, Manifest, Row, Split, decode, resize_for_display};
+use roentgen_data::{DataError, Limits, Manifest, Row, Split, decode};
 use roentgen_eval::{Metrics, Predictions, best_and_worst, format_table};
+use roentgen_infer::explain::{ExplainError, Explainer, Method};
 use roentgen_infer::{Model, Predictor};
-use roentgen_nn::{Arithmetic, Engine, ParameterSet};
-use roentgen_report::{Pixels, Sheet, Tile, write_experiment_report, write_report, write_sheets};
+use roentgen_nn::{Arithmetic, Engine, EngineError, ParameterSet};
+use roentgen_report::{HeatPicture, Sheet, Tile, write_experiment_report, write_report, write_sheets};
 use roentgen_run::config::OnBadImage;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::Environment;
@@ -99,7 +101,7 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
         serde_json::to_writer_pretty(&mut *out, &metrics)?;
         writeln!(out)
     })?;
-    let sheets = sheets(&table, &manifest, &rows, arguments.images)?;
+    let sheets = sheets(&mut answering, &table, &manifest, &rows, arguments.images)?;
     write_sheets(run, &name, &sheets)?;
     eprintln!("wrote {} and {}", file.display(), run.metrics_file(&name).display());
     if !bad.is_empty() {
@@ -136,6 +138,21 @@ impl Answering {
             memory_limit_bytes: limit.or_else(start::available_memory_bytes),
             on_bad_image: arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image),
         })
+    }
+
+    /// What makes the heat maps of the best and worst images; `None`, said on stderr, where images are too small for a map
+    /// or memory does not suffice: an evaluation is whole without them.
+    fn explainer(&self) -> Outcome<Option<Explainer>> {
+        let network = &self.model.network;
+        let (arithmetic, memory) = (self.arithmetic, self.memory_limit_bytes);
+        match Explainer::new(&self.engine, network, Method::GradCam, None, arithmetic, memory) {
+            Ok(explainer) => Ok(Some(explainer)),
+            Err(error @ (ExplainError::NoMap { .. } | ExplainError::Engine(EngineError::Memory { .. }))) => {
+                eprintln!("note: no heat maps beside the best and worst images: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Answers for a split; `label_of` says which of the model's classes each class of the data is.
@@ -253,29 +270,41 @@ fn result_name(run: &RunDirectory, manifest: &Manifest, root: &Path, split: Spli
     Ok(name)
 }
 
-/// The images that the model was surest about, right and wrong.
-fn sheets(table: &PredictionTable, manifest: &Manifest, rows: &[usize], count: usize) -> Outcome<Vec<Sheet>> {
+/// The images that the model was surest about, right and wrong, with what spoke for the predicted class.
+fn sheets(
+    answering: &mut Answering,
+    table: &PredictionTable,
+    manifest: &Manifest,
+    rows: &[usize],
+    count: usize,
+) -> Outcome<Vec<Sheet>> {
     let labels: Vec<usize> = table.rows.iter().filter_map(|row| row.label).collect();
     let predicted: Vec<usize> = table.rows.iter().map(|row| row.predicted).collect();
     let probabilities: Vec<f32> = table.rows.iter().flat_map(|row| row.probabilities.clone()).collect();
     let rankings = best_and_worst(&labels, &predicted, &probabilities, table.classes.len(), count)?;
-    let tile = |&index: &usize| -> Result<Tile, DataError> {
+    let mut explainer = match rankings.iter().any(|ranking| !ranking.best.is_empty() || !ranking.worst.is_empty()) {
+        true => answering.explainer()?,
+        false => None,
+    };
+    let store = &mut answering.model.store;
+    let mut tile = |&index: &usize| -> Outcome<Tile> {
         let prediction = &table.rows[index];
         let row = &manifest.rows[rows[index]];
         let image = decode(&manifest.path_of(rows[index]), &Limits::default())?;
-        let longest = image.width().max(image.height());
-        let scaled = |side: usize| (side * TILE_SIDE / longest).max(1);
-        let (width, height) = (scaled(image.width()), scaled(image.height()));
-        let pixels = match resize_for_display(&image, width, height) {
-            Image::Gray8(raster) => Pixels::Grey(raster.samples().to_vec()),
-            Image::Rgb8(raster) => Pixels::Rgb(raster.samples().to_vec()),
-            Image::Gray16(_) => unreachable!("what is for display has 8 bits"),
+        let (pixels, width, height) = displayed(&image, TILE_SIDE);
+        let heat_map = match &mut explainer {
+            None => None,
+            Some(explainer) => {
+                let map = explainer.explain(store, &image, Some(prediction.predicted))?.map;
+                let (evidence, largest) = (map.evidence_over(width, height), map.largest());
+                Some(HeatPicture { pixels: pixels.clone(), width, height, evidence, largest }.blended()?)
+            }
         };
         Ok(Tile {
             pixels,
             width,
             height,
-            heat_map: None,
+            heat_map,
             path: prediction.path.clone(),
             patient_id: prediction.patient_id.clone(),
             probability: prediction.probabilities[prediction.predicted],
@@ -288,8 +317,8 @@ fn sheets(table: &PredictionTable, manifest: &Manifest, rows: &[usize], count: u
     for (class, ranking) in table.classes.iter().zip(rankings) {
         sheets.push(Sheet {
             class: class.clone(),
-            best: ranking.best.iter().map(tile).collect::<Result<_, _>>()?,
-            worst: ranking.worst.iter().map(tile).collect::<Result<_, _>>()?,
+            best: ranking.best.iter().map(&mut tile).collect::<Result<_, _>>()?,
+            worst: ranking.worst.iter().map(&mut tile).collect::<Result<_, _>>()?,
         });
     }
     Ok(sheets)

@@ -1,6 +1,7 @@
 //! How a command fails: 1 where the work failed, 2 where the call was wrong. Nobody reading the answer is no failure.
 
 use roentgen_infer::ModelError;
+use roentgen_infer::explain::ExplainError;
 use roentgen_nn::{EngineError, FreezeError, NetworkError};
 use roentgen_run::RunError;
 use roentgen_train::TrainError;
@@ -118,6 +119,15 @@ impl From<std::io::Error> for Failure {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Failure::ReaderGone,
             _ => Failure::Work(anyhow::Error::new(error).context("cannot write to stdout")),
+        }
+    }
+}
+
+impl From<ExplainError> for Failure {
+    fn from(error: ExplainError) -> Failure {
+        match error {
+            ExplainError::Engine(error) => error.into(),
+            error => Failure::Call(error.into()),
         }
     }
 }

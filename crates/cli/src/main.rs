@@ -4,9 +4,11 @@ mod arguments;
 mod bench;
 mod compare;
 mod demo;
+mod display;
 mod download;
 mod evaluate;
 mod experiment;
+mod explain;
 mod failure;
 mod interrupt;
 mod layers;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),

@@ -59,7 +59,7 @@ pub fn run(arguments: &Predict) -> Outcome {
 }
 
 /// Folders become their images, sorted; `-` becomes the lines of stdin.
-fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
+pub fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {
         if path == Path::new("-") {

@@ -3,7 +3,8 @@
 //! Everything here is made from files of the run directory: `config.toml`, `environment.json`, `history.csv`,
 //! `steps.csv`, each `metrics-<split>.json`, and for the curves `predictions-<split>.csv`. The one exception is
 //! [`write_sheets`]: whoever evaluates a model has the images decoded, and hands them over as [`Tile`]s, so that this
-//! crate needs neither the data folder nor a decoder. It never sees a tensor or a network.
+//! crate needs neither the data folder nor a decoder. It never sees a tensor or a network. [`HeatPicture`] draws what
+//! whoever explains a model hands over.
 
 mod contact_sheet;
 mod curves;
@@ -18,6 +19,7 @@ mod png;
 mod probabilities;
 mod range_test;
 mod recipe;
+mod removal;
 mod scores;
 mod search;
 mod settings;
@@ -30,5 +32,6 @@ pub use experiment::{FoldSpread, Results, RowResult, predictions, write_experime
 pub use heat_map::HeatPicture;
 pub use page::write_report;
 pub use range_test::write_range_test;
+pub use removal::write_removal_curves;
 pub use search::{CandidateResult, SearchResults};
-pub use sheet::{Pixels, Sheet, Tile, write_sheets};
+pub use sheet::{Pixels, Sheet, Tile, file_name_part, write_sheets};

@@ -264,7 +264,7 @@ fn captioned(path: &Path, tile: &Tile) -> Result<CaptionedImage, ReportError> {
 
 /// A part of a file name that every common file system accepts. A name of ASCII letters, digits, `-` and `_` stays as
 /// it is; any other is cut to 40 such characters and gets a hash, so that `a/b` and `a?b` do not meet in one file.
-pub(crate) fn file_name_part(name: &str) -> String {
+pub fn file_name_part(name: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.is_empty() && name.len() <= 40 && name.chars().all(safe) {
         return name.to_owned();

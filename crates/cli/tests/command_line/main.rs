@@ -11,6 +11,7 @@ mod broken_files;
 mod comparing;
 mod diverging;
 mod experiment;
+mod explain;
 mod full_disk;
 mod help;
 #[cfg(unix)]

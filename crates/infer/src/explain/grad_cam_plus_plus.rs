@@ -3,7 +3,7 @@
 
 use super::grad_cam::weighted_sum;
 
-/// Keeps the quotient defined where a gradient underflows; pytorch-grad-cam 1.5.5 has the same.
+/// Keeps the quotient defined where a gradient underflows; pytorch-grad-cam 1.5.7 has the same.
 const EPSILON: f64 = 1e-6;
 
 /// The map `[H * W]` of activations and gradients `[C, H * W]`, before the formula's ReLU. A channel's weight is the sum

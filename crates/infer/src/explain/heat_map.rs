@@ -21,25 +21,29 @@ impl HeatMap {
         self.values.iter().fold(0.0, |largest, &value| largest.max(value))
     }
 
-    /// The map over the network's input, `[S, S]` with `S` the image size: bilinear between the centres of places, and
-    /// negative values, which speak against the class, as 0.
-    pub fn evidence(&self) -> Vec<f32> {
+    /// The map over the network's input, `[S, S]` with `S` the image size, with its sign: bilinear between the centres of
+    /// places.
+    pub fn relevance(&self) -> Vec<f32> {
         let size = self.image_size;
         self.sampled((size, size), |position| position)
     }
 
-    /// As [`HeatMap::evidence`], over a whole image of `width` x `height` pixels, `[height, width]`. Where the centre crop
-    /// hides the image from the network, the value is NaN.
+    /// The evidence for the class over a whole image of `width` x `height` pixels, `[height, width]`: as
+    /// [`HeatMap::relevance`], but negative values, which speak against the class, are 0. Where the centre crop hides the
+    /// image from the network, the value is NaN.
     pub fn evidence_over(&self, width: usize, height: usize) -> Vec<f32> {
         let transform = Transform { image_size: self.image_size, augment: Augment::None };
         let seen = transform.seen(width, height);
         let side = self.image_size as f64;
-        self.sampled((width, height), |(x, y)| {
+        let mut values = self.sampled((width, height), |(x, y)| {
             ((x - seen.left) / seen.width * side, (y - seen.top) / seen.height * side)
-        })
+        });
+        // Not `max`, which would make 0 of NaN.
+        values.iter_mut().filter(|value| **value < 0.0).for_each(|value| *value = 0.0);
+        values
     }
 
-    /// The positive part at the centres of a grid of `width` x `height` pixels; `to_input` takes a point of the grid to
+    /// The values at the centres of a grid of `width` x `height` pixels; `to_input` takes a point of the grid to
     /// the network's input, both measured in pixels from the upper left corner.
     fn sampled(&self, (width, height): (usize, usize), to_input: impl Fn((f64, f64)) -> (f64, f64)) -> Vec<f32> {
         let side = self.image_size as f64;
@@ -48,7 +52,7 @@ impl HeatMap {
             for column in 0..width {
                 let (x, y) = to_input((column as f64 + 0.5, row as f64 + 0.5));
                 let seen = (0.0..side).contains(&x) && (0.0..side).contains(&y);
-                values.push(if seen { self.between(x / side, y / side).max(0.0) } else { f32::NAN });
+                values.push(if seen { self.between(x / side, y / side) } else { f32::NAN });
             }
         }
         values
@@ -79,14 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn values_stand_at_the_centres_of_places_and_the_negative_is_left_out() {
+    fn values_stand_at_the_centres_of_places() {
         let map = map(&[0.0, 4.0, -4.0, 0.0], 2, 4);
         // Centres at 1 and 3 pixels; pixels at 0.5, 1.5, 2.5, 3.5.
-        let evidence = map.evidence();
-        assert_eq!(evidence[..4], [0.0, 1.0, 3.0, 4.0]);
-        assert_eq!(evidence[12..], [0.0, 0.0, 0.0, 0.0]);
-        // A quarter of the way down: -1, 0, 2, 3.
-        assert_eq!(evidence[4..8], [0.0, 0.0, 2.0, 3.0]);
+        let relevance = map.relevance();
+        assert_eq!(relevance[..4], [0.0, 1.0, 3.0, 4.0]);
+        assert_eq!(relevance[4..8], [-1.0, 0.0, 2.0, 3.0]);
+        assert_eq!(relevance[12..], [-4.0, -3.0, -1.0, 0.0]);
         assert_eq!(map.largest(), 4.0);
     }
 
@@ -101,5 +104,7 @@ mod tests {
         assert!(seen(160, 80) && seen(91, 11) && seen(228, 148));
         assert!(!seen(88, 80) && !seen(231, 80) && !seen(160, 8) && !seen(160, 151));
         assert_eq!(over.iter().filter(|value| !value.is_nan()).count(), 140 * 140);
+        let against = self::map(&[-1.0], 1, 56).evidence_over(width, height);
+        assert!(against.iter().all(|value| value.is_nan() || *value == 0.0));
     }
 }

@@ -52,8 +52,8 @@ fn sheets(classes: &[&str]) -> Vec<Sheet> {
 #[test]
 fn heat_maps_lie_beside_their_images_and_are_explained() {
     let folder = tempfile::tempdir().unwrap();
-    let run = write_run(folder.path(), &environment(&CLASSES));
-    write_evaluation(&run, "test", &CLASSES, &COUNTS);
+    let run = write_run(folder.path(), &environment(&CLASSES), 2, true);
+    write_metrics(&run, "test", &CLASSES, &COUNTS);
     let mut sheets = sheets(&CLASSES);
     write_sheets(&run, "test", &sheets).unwrap();
     let without = page(&run);

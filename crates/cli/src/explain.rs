@@ -1,0 +1,268 @@
+//! `roentgen explain`
+
+mod npy;
+mod record;
+
+use crate::arguments::PrecisionName;
+use crate::display::displayed;
+use crate::failure::{Failure, Outcome};
+use crate::predict::listed;
+use crate::{progress, resolve, start};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use record::{Record, Setting};
+use roentgen_cpu::CpuEngine;
+use roentgen_data::{Augment, Image, Limits, Transform, decode};
+use roentgen_infer::explain::{Curves, Explainer, Explanation, LungField, Method};
+use roentgen_infer::{Model, Predictor};
+use roentgen_report::{HeatPicture, file_name_part, write_removal_curves};
+use roentgen_run::directory::write_atomically;
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Longest side of an overlay in pixels: an image between these keeps its size.
+const OVERLAY_SIDES: std::ops::RangeInclusive<usize> = 448..=1024;
+/// How far a mask's aspect ratio may be from its image's: masks are often stored small, and rounded.
+const ASPECT_TOLERANCE: f64 = 0.03;
+
+/// `roentgen explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Run directory or model file
+    pub run: PathBuf,
+    /// Images or folders; - reads a list from stdin
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Folder for the maps: for each image an overlay (PNG), the raw map (NPY), its check (JSON), its curves (SVG)
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How the map is made
+    #[arg(long, value_name = "METHOD", default_value = "grad-cam", value_parser = PossibleValuesParser::new(Method::NAMES))]
+    pub method: String,
+    /// The class to explain [default: the predicted one of each image]
+    #[arg(long, value_name = "NAME")]
+    pub class: Option<String>,
+    /// What a class activation map is made of, such as layer4 or layer3.0.conv1 [default: the last map before pooling]
+    #[arg(long, value_name = "NAME")]
+    pub module: Option<String>,
+    /// integrated-gradients: images on the way from grey [default: 64]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// occlusion: side of the grey square in pixels of the network's input [default: an eighth of its side]
+    #[arg(long, value_name = "PIXELS")]
+    pub patch: Option<usize>,
+    /// occlusion: from one square to the next [default: half a square]
+    #[arg(long, value_name = "PIXELS")]
+    pub stride: Option<usize>,
+    /// Where the lungs are: a picture of each image's proportions, light where lung is; for several images a folder with a
+    /// PNG of each image's name [default: a rough estimate]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub mask: Option<PathBuf>,
+    /// Steps of the deletion and insertion curves; 0 draws none
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub curve_steps: usize,
+    /// Print the checks as one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Number format of the products
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub precision: PrecisionName,
+    /// Compute convolutions directly, without Winograd's algorithm
+    #[arg(long)]
+    pub exact: bool,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Runs the command: files into the folder, a line for each image on stdout; images that cannot be decoded on stderr, and
+/// exit code 1.
+pub fn run(arguments: &Explain) -> Outcome {
+    let images = listed(&arguments.images)?;
+    if images.is_empty() {
+        return Err(Failure::call("no images: give files or folders, or - to read a list from stdin"));
+    }
+    let masks = masks(arguments.mask.as_deref(), &images)?;
+    let mut explaining = Explaining::new(arguments)?;
+    let names = names(&images);
+    let bar = progress::bar(images.len() as u64, "explaining {wide_bar} {pos}/{len} images, {eta} left");
+    let mut out = std::io::stdout().lock();
+    if !arguments.json {
+        writeln!(out, "{}", Record::HEADER)?;
+    }
+    let mut failed = 0;
+    for ((path, name), mask) in images.iter().zip(&names).zip(&masks) {
+        match opened(path, mask.as_deref()) {
+            Ok((image, lungs)) => {
+                let record = explaining.record(arguments, path, &image, lungs, name)?;
+                if arguments.json {
+                    serde_json::to_writer(&mut out, &record).map_err(std::io::Error::from)?;
+                    writeln!(out)?;
+                } else {
+                    writeln!(out, "{}", record.line())?;
+                }
+                out.flush()?;
+            }
+            Err(error) => {
+                failed += 1;
+                eprintln!("error: {error}");
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::work(format!("{failed} of {} images could not be explained", images.len()))),
+    }
+}
+
+/// An image and where its lungs are, with where that is known from; in words, why it cannot be explained.
+fn opened(path: &Path, mask: Option<&Path>) -> Result<(Image, Option<(LungField, String)>), String> {
+    let read = |path: &Path| decode(path, &Limits::default()).map_err(|error| error.to_string());
+    let image = read(path)?;
+    let Some(mask) = mask else {
+        let estimate = LungField::estimate(&image).map(|field| (field, "estimate".to_owned()));
+        return Ok((image, estimate));
+    };
+    let field = LungField::from_mask(&read(mask)?);
+    let expected = image.width() as f64 / image.height() as f64;
+    if (field.aspect() / expected - 1.0).abs() > ASPECT_TOLERANCE {
+        return Err(format!(
+            "{}: the mask's width is {:.2} of its height, that of {} {expected:.2}; expected a mask of the whole image: \
+             give the one that belongs to it",
+            mask.display(),
+            field.aspect(),
+            path.display()
+        ));
+    }
+    Ok((image, Some((field, format!("mask {}", mask.display())))))
+}
+
+/// The mask of each image: the one file for the one image, or the PNG of its name in a folder.
+fn masks(given: Option<&Path>, images: &[PathBuf]) -> Outcome<Vec<Option<PathBuf>>> {
+    match given {
+        None => Ok(vec![None; images.len()]),
+        Some(folder) if folder.is_dir() => Ok(images
+            .iter()
+            .map(|image| Some(folder.join(image.file_name().unwrap_or_default()).with_extension("png")))
+            .collect()),
+        Some(file) if images.len() == 1 => Ok(vec![Some(file.to_owned())]),
+        Some(file) => Err(Failure::call(format!(
+            "--mask {}: one mask for {} images; expected a folder with a PNG of each image's name",
+            file.display(),
+            images.len()
+        ))),
+    }
+}
+
+/// A name for the files of each image, from its own; images of one name in several folders get numbers.
+fn names(images: &[PathBuf]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let name = |path: &PathBuf| {
+        let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let numbered = (1..).map(|number| if number == 1 { stem.clone() } else { format!("{stem}-{number}") });
+        let free = numbered.map(|name| file_name_part(&name)).find(|name| taken.insert(name.clone()));
+        free.expect("numbers do not end")
+    };
+    images.iter().map(name).collect()
+}
+
+/// The method with its settings; a setting of another method is a wrong call.
+fn method(arguments: &Explain, image_size: usize) -> Outcome<Method> {
+    let mut method = Method::named(&arguments.method, image_size).expect("the argument parser knows the names");
+    let (mut steps, mut patch, mut stride) = (arguments.steps, arguments.patch, arguments.stride);
+    match &mut method {
+        Method::IntegratedGradients { steps: setting } => *setting = steps.take().unwrap_or(*setting),
+        Method::Occlusion { patch: square, stride: step } => {
+            *square = patch.take().unwrap_or(*square);
+            *step = stride.take().unwrap_or((*square / 2).max(1));
+        }
+        Method::GradCam | Method::GradCamPlusPlus | Method::HiResCam => {}
+    }
+    for (option, left) in [("steps", steps), ("patch", patch), ("stride", stride)] {
+        if left.is_some() {
+            return Err(Failure::call(format!("--{option} says nothing to --method {}", arguments.method)));
+        }
+    }
+    Ok(method)
+}
+
+/// A model with what explains and what judges.
+struct Explaining {
+    model: Model,
+    class: Option<usize>,
+    method: Method,
+    explainer: Explainer,
+    predictor: Predictor,
+}
+
+impl Explaining {
+    fn new(arguments: &Explain) -> Outcome<Explaining> {
+        let model = Model::open(&arguments.run)?;
+        let classes = &model.description.classes;
+        let class = match &arguments.class {
+            None => None,
+            Some(name) => Some(classes.iter().position(|class| class == name).ok_or_else(|| {
+                Failure::call(format!("--class {name}: no such class; the classes are {}", classes.join(", ")))
+            })?),
+        };
+        let method = method(arguments, model.network.image_size())?;
+        let engine: CpuEngine = start::engine(arguments.threads)?;
+        let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
+        let module = arguments.module.as_deref();
+        let explainer = Explainer::new(&engine, &model.network, method, module, arithmetic, None)?;
+        let predictor = Predictor::new(&engine, &model.network, arithmetic, None)?;
+        Ok(Explaining { model, class, method, explainer, predictor })
+    }
+
+    /// Explains an image, writes its files and says what they show.
+    fn record(
+        &mut self,
+        arguments: &Explain,
+        path: &Path,
+        image: &Image,
+        lungs: Option<(LungField, String)>,
+        name: &str,
+    ) -> Outcome<Record> {
+        let store = &mut self.model.store;
+        let transform = Transform { image_size: self.model.network.image_size(), augment: Augment::None };
+        let mut tensor = vec![0.0; transform.tensor_len()];
+        transform.apply(image, None, &mut tensor);
+        let explanation = self.explainer.explain_tensor(store, &tensor, self.class)?;
+        let Explanation { class, map, .. } = &explanation;
+        let curves = match arguments.curve_steps {
+            0 => None,
+            steps => Some(Curves::measure(&mut self.predictor, store, &tensor, map, *class, steps)?),
+        };
+        let classes = &self.model.description.classes;
+        let stem = format!("{name}-{}-{}", file_name_part(&classes[*class]), self.method.name());
+        let file = |ending: &str| arguments.out.join(format!("{stem}{ending}"));
+        let setting = Setting { classes, method: self.method, module: self.explainer.module() };
+        let record = Record::new(path, image, setting, &explanation, curves.as_ref(), lungs);
+        write_atomically(&file(".npy"), |out| npy::write(out, map.height, map.width, &map.values))?;
+        let overlay = overlay(image, &explanation, &record.caption())?;
+        write_atomically(&file(".png"), |out| out.write_all(&overlay))?;
+        if let Some(curves) = &curves {
+            let deletion = (curves.deletion.as_slice(), curves.deletion_area());
+            let insertion = (curves.insertion.as_slice(), curves.insertion_area());
+            write_removal_curves(&file("-curves.svg"), &classes[*class], deletion, insertion)?;
+        }
+        write_atomically(&file(".json"), |out| {
+            serde_json::to_writer_pretty(&mut *out, &record)?;
+            writeln!(out)
+        })?;
+        Ok(record)
+    }
+}
+
+/// The image with the map over it and its legend.
+fn overlay(image: &Image, explanation: &Explanation, lines: &[String]) -> Outcome<Vec<u8>> {
+    let longest = image.width().max(image.height()).clamp(*OVERLAY_SIDES.start(), *OVERLAY_SIDES.end());
+    let (pixels, width, height) = displayed(image, longest);
+    let map = &explanation.map;
+    let picture =
+        HeatPicture { pixels, width, height, evidence: map.evidence_over(width, height), largest: map.largest() };
+    Ok(picture.overlay_png(lines)?)
+}

@@ -1,0 +1,146 @@
+//! `roentgen explain`, and the heat maps of an evaluation.
+
+use crate::support::*;
+use serde_json::Value;
+use std::path::Path;
+
+const IMAGES: [&str; 2] = ["data/test/infected/00.png", "data/test/normal/00.png"];
+
+/// `roentgen explain` of the finished run; the last block of a ResNet has one place at 32 px, `layer3` has four.
+fn explain(out: &Path, images: &[&str], more: &[&str]) -> Answer {
+    let out = out.to_str().unwrap();
+    let module: &[&str] =
+        if more.contains(&"--module") || more.contains(&"occlusion") { &[] } else { &["--module", "layer3"] };
+    roentgen(finished(), &[&["explain", "run", "--out", out], images, module, more].concat())
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Width, height and bytes a pixel of a PNG.
+fn png_size(path: &Path) -> (u32, u32, usize) {
+    let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    let reader = png::Decoder::new(file).read_info().unwrap();
+    let info = reader.info();
+    (info.width, info.height, info.bytes_per_pixel())
+}
+
+/// A grey PNG, light on the right half.
+fn right_half(path: &Path, (width, height): (u32, u32)) {
+    let mut encoder = png::Encoder::new(std::fs::File::create(path).unwrap(), width, height);
+    encoder.set_color(png::ColorType::Grayscale);
+    let pixels: Vec<u8> = (0..width * height).map(|i| if i % width < width / 2 { 0 } else { 255 }).collect();
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&pixels)).unwrap();
+}
+
+#[test]
+fn an_image_gets_map_overlay_check_and_curves() {
+    let folder = scratch();
+    let (first, again) = (folder.path().join("first"), folder.path().join("again"));
+    let more = ["--class", "infected", "--curve-steps", "4", "--json"];
+    let answer = explain(&first, &IMAGES, &more).succeeds();
+    let names: Vec<String> =
+        contents(&first).into_keys().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let expected = ["00-2-infected-grad-cam", "00-infected-grad-cam"]
+        .map(|stem| ["-curves.svg", ".json", ".npy", ".png"].map(|ending| format!("{stem}{ending}")));
+    assert_eq!(names, expected.concat(), "images of one name do not meet");
+
+    let records: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records[0], json(&first.join("00-infected-grad-cam.json")));
+    assert_eq!(records[1], json(&first.join("00-2-infected-grad-cam.json")));
+    let predicted = roentgen(finished(), &[&["predict", "run", "--json"], &IMAGES[..]].concat()).succeeds();
+    for (record, line) in records.iter().zip(predicted.stdout.lines()) {
+        let prediction: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&record["predicted"], &record["logits"]), (&prediction["predicted"], &prediction["logits"]));
+        assert_eq!(record["class"], "infected");
+        assert_eq!(record["method"]["module"], "layer3");
+        // The curves begin and end at the image itself, but for the probability's rounding to f32.
+        let probability = prediction["probabilities"]["infected"].as_f64().unwrap();
+        let curves = &record["curves"];
+        for end in [&curves["deletion"][0], &curves["insertion"][4]] {
+            assert!((end.as_f64().unwrap() - probability).abs() < 1e-6, "{record}");
+        }
+        assert_eq!(curves["shares"], serde_json::json!([0.0, 0.25, 0.5, 0.75, 1.0]));
+        assert!(curves["deletion_area"].as_f64().unwrap() <= 1.0);
+    }
+    let map = std::fs::read(first.join("00-infected-grad-cam.npy")).unwrap();
+    assert!(map.len() == 128 + 4 * 4 && String::from_utf8_lossy(&map).contains("'shape': (2, 2)"));
+    // A small image is shown larger; the margins are 12 px.
+    assert_eq!(png_size(&first.join("00-infected-grad-cam.png")).0, 448 + 24);
+    assert_eq!(png_size(&first.join("00-infected-grad-cam.png")).2, 3);
+    explain(&again, &IMAGES, &more).succeeds();
+    let bytes = |folder: &Path| contents(folder).into_values().collect::<Vec<_>>();
+    assert!(bytes(&first) == bytes(&again), "the same call writes the same bytes");
+}
+
+#[test]
+fn a_mask_says_where_the_lungs_are() {
+    let folder = scratch();
+    let masks = folder.path().join("masks");
+    std::fs::create_dir(&masks).unwrap();
+    right_half(&masks.join("00.png"), (16, 16));
+    let share = |images: &[&str], mask: &Path| {
+        let out = folder.path().join("out");
+        let more = ["--json", "--curve-steps", "0", "--method", "occlusion", "--mask", mask.to_str().unwrap()];
+        let answer = explain(&out, images, &more).succeeds();
+        let record: Value = serde_json::from_str(answer.stdout.lines().next().unwrap()).unwrap();
+        assert_eq!(record["curves"], Value::Null);
+        record["lung_field"].clone()
+    };
+    let found = share(&IMAGES[..1], &masks.join("00.png"));
+    assert_eq!(found["share_of_area"].as_f64(), Some(0.5));
+    assert!((0.0..=1.0).contains(&found["share_of_evidence"].as_f64().unwrap()), "{found}");
+    assert!(found["source"].as_str().unwrap().starts_with("mask "));
+    let of_folder = share(&IMAGES, &masks);
+    assert_eq!(of_folder["share_of_evidence"], found["share_of_evidence"]);
+
+    let out = folder.path().join("refused");
+    let file = masks.join("00.png");
+    explain(&out, &IMAGES, &["--mask", file.to_str().unwrap()]).fails(2, &["one mask for 2 images", "a folder"]);
+    let narrow = folder.path().join("narrow.png");
+    right_half(&narrow, (8, 16));
+    explain(&out, &IMAGES[..1], &["--mask", narrow.to_str().unwrap()])
+        .fails(1, &["narrow.png", "0.50", "1.00", "give the one that belongs to it"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn calls_that_cannot_be_answered() {
+    let folder = scratch();
+    let out = folder.path().join("out");
+    let image = &IMAGES[..1];
+    explain(&out, image, &["--class", "sick"]).fails(2, &["--class sick", "infected, normal"]);
+    explain(&out, image, &["--module", "layer9"]).fails(2, &["layer9", "nearest"]);
+    explain(&out, image, &["--module", "layer4"]).fails(2, &["`layer4` gives 512 at 32 px, which is no map"]);
+    explain(&out, image, &["--steps", "3"]).fails(2, &["--steps says nothing to --method grad-cam"]);
+    explain(&out, image, &["--method", "occlusion", "--patch", "33"]).fails(2, &["patch is 33", "1 to 32"]);
+    explain(&out, image, &["--method", "occlusion", "--module", "layer3"]).fails(2, &["takes no module"]);
+    explain(&out, image, &["--method", "gradcam"]).fails(2, &["gradcam", "hires-cam"]);
+    assert!(!out.exists(), "a wrong call writes nothing");
+    // One bad image costs no other.
+    let answer = explain(&out, &["data/missing.png", IMAGES[0]], &["--curve-steps", "0"]);
+    let answer = answer.fails(1, &["data/missing.png", "1 of 2 images could not be explained"]);
+    assert_eq!(answer.stdout.lines().count(), 2, "{}", answer.stdout);
+    assert_eq!(contents(&out).len(), 3);
+}
+
+#[test]
+fn an_evaluation_lays_heat_maps_beside_its_images() {
+    let folder = scratch();
+    data_set(folder.path());
+    let settings = ["--image-size", "64", "--weights", "none", "--hidden", "24", "--batch-size", "8", "--epochs", "1"];
+    let train = [&["train", "--data", "data", "--out", "run"], &settings[..]].concat();
+    roentgen(folder.path(), &train).succeeds();
+    let answer = roentgen(folder.path(), &["evaluate", "run", "--images", "2"]).succeeds();
+    assert!(!answer.stderr.contains("no heat maps"), "{}", answer.stderr);
+    let plots = folder.path().join("run/plots");
+    for class in ["infected", "normal"] {
+        let (images, maps) = (format!("images-test-{class}.png"), format!("heat-maps-test-{class}.png"));
+        assert_eq!(png_size(&plots.join(images)).0, png_size(&plots.join(&maps)).0);
+        assert_eq!(png_size(&plots.join(maps)).2, 3, "a map has colours");
+    }
+    roentgen(folder.path(), &["report", "run"]).succeeds();
+    let page = std::fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    assert!(page.contains("its heat map (Grad-CAM)") && page.contains("Heat map over the same image"));
+}
