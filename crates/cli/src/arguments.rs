@@ -2,6 +2,7 @@
 
 use crate::explain::Explain;
 use crate::recipe::Recipe;
+use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ pub enum Command {
     Predict(Predict),
     /// Show what in images speaks for a class: heat maps, each with its check
     Explain(Explain),
+    /// Answer requests over HTTP, with a page to drop images on
+    Serve(Box<Serve>),
     /// Print a network's layers under a freeze plan
     Layers(Layers),
     /// List, fetch and inspect weights

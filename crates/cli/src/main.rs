@@ -19,6 +19,7 @@ mod recipe;
 mod resolve;
 mod scoring;
 mod search;
+mod serve;
 mod start;
 mod train;
 mod weights;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

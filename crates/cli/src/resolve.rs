@@ -144,7 +144,8 @@ fn select(given: SelectName) -> config::Select {
     }
 }
 
-fn precision(given: PrecisionName) -> config::Precision {
+/// The number format that the command line names.
+pub fn precision(given: PrecisionName) -> config::Precision {
     match given {
         PrecisionName::F32 => config::Precision::F32,
         PrecisionName::Bf16 => config::Precision::Bf16,

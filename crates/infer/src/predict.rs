@@ -101,6 +101,23 @@ impl Predictor {
         })
     }
 
+    /// Images that go through the network at once.
+    pub fn batch_size(&self) -> usize {
+        self.compiled.batch
+    }
+
+    /// Logits `[N, K]` of images that are already the network's input, `[N, 3, S, S]`, normalised: as many as wanted.
+    ///
+    /// # Errors
+    /// Where the engine fails.
+    pub fn logits(&mut self, store: &mut ParameterStore, images: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let mut logits = Vec::new();
+        for batch in images.chunks(self.compiled.batch * self.transform.tensor_len()) {
+            logits.extend(self.compiled.logits(store, ParameterSet::Live, batch)?);
+        }
+        Ok(logits)
+    }
+
     /// Runs over rows of a manifest, in order; `progress` is told how many are done, and may ask to stop by `false`.
     ///
     /// # Errors

@@ -97,6 +97,15 @@ impl HeatPicture {
         encode_png(Path::new("the heat map"), &canvas)
     }
 
+    /// PNG of the image alone, to lay [`HeatPicture::layer_png`] over.
+    ///
+    /// # Errors
+    /// [`ReportError::TileSize`] where pixels or evidence do not fit the size.
+    pub fn image_png(&self) -> Result<Vec<u8>, ReportError> {
+        self.check()?;
+        encode_png(Path::new("the image under a heat map"), &self.pixels.to_rgb(self.width, self.height))
+    }
+
     /// PNG with transparency of the map alone, of the image's size: laid over the image it gives
     /// [`HeatPicture::blended`], but what the model did not see stays as it is.
     ///
@@ -210,6 +219,8 @@ mod tests {
             assert!(under.0.iter().zip(expected.0).all(|(&a, b)| a.abs_diff(b) <= 1), "{under:?} {expected:?}");
         }
         assert_eq!(layer.get_pixel(3, 0).0[3], 0);
+        let image = image::load_from_memory(&heat.image_png().unwrap()).unwrap();
+        assert_eq!(image.to_luma8().into_raw(), [100; 4]);
     }
 
     #[test]

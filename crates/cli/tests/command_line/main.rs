@@ -21,6 +21,8 @@ mod leaks;
 mod lr_find;
 mod output;
 mod search;
+#[cfg(unix)]
+mod serve;
 mod skipping;
 mod start_weights;
 mod support;

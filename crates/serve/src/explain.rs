@@ -1,0 +1,164 @@
+//! `POST /v1/explain`: why a model says so, as a picture over the image.
+
+use crate::app::App;
+use crate::picture::{Shown, data_url};
+use crate::predict::{One, Prediction, decode, for_each_image, unknown_words};
+use crate::refusal::Refusal;
+use crate::worker::Work;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use roentgen_infer::explain::{ExplainError, Method};
+use roentgen_report::ReportError;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The methods that answer in about the time of two predictions. The others take a hundred times as long: they are for
+/// `roentgen explain`.
+const METHODS: [(&str, Method); 3] =
+    [("grad-cam", Method::GradCam), ("grad-cam++", Method::GradCamPlusPlus), ("hires-cam", Method::HiResCam)];
+
+/// The words behind the question mark.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    /// The model by name; the first where absent.
+    model: Option<String>,
+    /// Grad-CAM where absent.
+    method: Option<String>,
+    /// The class to explain; the predicted one where absent.
+    class: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    prediction: Prediction,
+    /// The class that the map speaks for.
+    class: String,
+    method: &'static str,
+    map: RawMap,
+    /// Size of the two pictures.
+    width: usize,
+    height: usize,
+    /// The image, for whoever cannot show what was sent.
+    image: String,
+    /// The evidence for the class, transparent where there is none.
+    heat_map: String,
+    #[serde(skip)]
+    overlay: Option<Vec<u8>>,
+    /// Given up when the answer is sent.
+    #[serde(skip)]
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// The map as the network gives it; positive values speak for the class.
+#[derive(Serialize)]
+struct RawMap {
+    height: usize,
+    width: usize,
+    values: Vec<f32>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    model: &'a str,
+    explanations: Vec<Explained>,
+}
+
+/// Explains the images of a request: as JSON, or where PNG is all that is accepted, one image as its overlay.
+pub(crate) async fn explain(
+    State(app): State<Arc<App>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&method=NAME&class=NAME"))?;
+    let registry = app.registry();
+    let model = registry.find(wanted.model.as_deref())?;
+    let served = &registry.models[model];
+    let refuse = |what: &str, found: &str, known: &[&str]| {
+        let found = format!("{what} `{}`", found.chars().take(100).collect::<String>());
+        Refusal::new(StatusCode::BAD_REQUEST, found, format!("one of {}", known.join(", ")))
+    };
+    let class = wanted.class.map(|name| {
+        let known: Vec<&str> = served.classes.iter().map(String::as_str).collect();
+        known.iter().position(|class| *class == name).ok_or_else(|| refuse("class", &name, &known))
+    });
+    let class = class.transpose()?;
+    let named = wanted.method.as_deref().unwrap_or(METHODS[0].0);
+    let method = METHODS.iter().find(|(name, _)| *name == named).map(|(_, method)| *method);
+    let method = method.ok_or_else(|| refuse("method", named, &METHODS.map(|(name, _)| name)))?;
+    let as_picture = accepts_pictures_alone(request.headers());
+    let work = move |one| explain_one(one, method, class, as_picture);
+    let mut explanations = for_each_image(&app, &registry, model, request, work).await?;
+    let room = explanations.iter_mut().filter_map(|explained| explained.room.take()).collect();
+    if !as_picture {
+        let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
+        return Ok(sent("application/json", answer.expect("maps have text as keys, and nothing else can fail"), room));
+    }
+    let count = explanations.len();
+    match explanations.pop().and_then(|explained| explained.overlay) {
+        Some(overlay) if count == 1 => Ok(sent("image/png", overlay, room)),
+        _ => {
+            let found = format!("{count} images, and PNG to answer with");
+            Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, found, "one image, or `Accept: application/json`"))
+        }
+    }
+}
+
+/// An answer that keeps its room until the last byte of it is sent.
+fn sent(kind: &'static str, bytes: Vec<u8>, room: Vec<OwnedSemaphorePermit>) -> Response {
+    struct Held {
+        bytes: Vec<u8>,
+        _room: Vec<OwnedSemaphorePermit>,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let body = Bytes::from_owner(Held { bytes, _room: room });
+    ([(header::CONTENT_TYPE, kind)], Body::from(body)).into_response()
+}
+
+async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture: bool) -> Result<Explained, Refusal> {
+    let served = &one.registry.models[one.model];
+    let room = one.app.admission.explanation()?;
+    let decoded = decode(&one.app, served.transform, &one.upload, |image| Shown::new(&image)).await?;
+    let work = |reply| Work::Explain(method, class, reply);
+    let explained = one.registry.ask(one.model, decoded.tensor, decoded.place, work).await?;
+    let explained = explained.map_err(|error| match error {
+        ExplainError::Engine(_) => Refusal::internal(error.to_string()),
+        // A network that has no map at its image size.
+        error => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), "a model with a map"),
+    })?;
+    let prediction = Prediction::new(served, one.upload.name, explained.logits);
+    let class = served.classes[explained.class].clone();
+    let draw = move || -> Result<Explained, ReportError> {
+        let map = explained.map;
+        let picture = decoded.kept.with(&map);
+        let line = format!("{}: evidence for {class} ({})", prediction.file, method.name());
+        Ok(Explained {
+            method: method.name(),
+            width: picture.width,
+            height: picture.height,
+            overlay: as_picture.then(|| picture.overlay_png(&[line])).transpose()?,
+            image: data_url(&picture.image_png()?),
+            heat_map: data_url(&picture.layer_png()?),
+            map: RawMap { height: map.height, width: map.width, values: map.values },
+            prediction,
+            class,
+            room: Some(room),
+        })
+    };
+    let drawn = tokio::task::spawn_blocking(draw).await.map_err(|error| Refusal::internal(error.to_string()))?;
+    drawn.map_err(|error| Refusal::internal(error.to_string()))
+}
+
+fn accepts_pictures_alone(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accept| accept == "image/png")
+}
