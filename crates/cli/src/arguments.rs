@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::completions::{Completions, Man};
 use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -38,6 +39,10 @@ pub enum Command {
     Weights(Weights),
     /// Measure how fast this machine trains and classifies
     Bench(Bench),
+    /// Print the script that completes this command line in a shell
+    Completions(Completions),
+    /// Print the manual page, or write one a command
+    Man(Man),
 }
 
 /// `roentgen demo`

@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod compare;
+mod completions;
 mod demo;
 mod download;
 mod evaluate;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
+        Command::Man(arguments) => completions::man(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
