@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 use crate::completions::{Completions, Man};
+use crate::export::Export;
 use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub enum Command {
     Report(Report),
     /// Classify images
     Predict(Predict),
+    /// Write a model as one file that other programs open
+    Export(Export),
     /// Print a network's layers under a freeze plan
     Layers(Layers),
     /// List, fetch and inspect weights

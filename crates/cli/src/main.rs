@@ -8,6 +8,7 @@ mod demo;
 mod download;
 mod evaluate;
 mod experiment;
+mod export;
 mod failure;
 mod interrupt;
 mod layers;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

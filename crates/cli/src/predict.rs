@@ -16,7 +16,7 @@ const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 /// 1.
 pub fn run(arguments: &Predict) -> Outcome {
     let (mut model, images) = match (&arguments.arch, &arguments.weights) {
-        (Some(arch), Some(file)) => (Model::stock(arch, file, arguments.image_size)?, arguments.paths.as_slice()),
+        (Some(arch), Some(file)) => (Model::from_weights(arch, file, None, arguments.image_size)?, arguments.paths.as_slice()),
         _ => match arguments.paths.split_first() {
             Some((run, images)) => (Model::open(run)?, images),
             None => unreachable!("the argument parser asks for at least one path"),

@@ -1,7 +1,9 @@
 //! From a run or a weight file to predictions. Below training and the command line, which only call it.
 
+mod export;
 mod model;
 mod predict;
 
+pub use export::write_onnx;
 pub use model::{METADATA_KEY, Model, ModelDescription, ModelError, Preprocessing, start_weights, write_model};
 pub use predict::{FilePrediction, InferError, Predictor, RowLogits, arithmetic};

@@ -27,5 +27,6 @@ pub use error::ReportError;
 pub use experiment::{FoldSpread, Results, RowResult, predictions, write_experiment_report};
 pub use page::write_report;
 pub use range_test::write_range_test;
+pub use scores::{evaluated_splits, read_metrics};
 pub use search::{CandidateResult, SearchResults};
 pub use sheet::{Pixels, Sheet, Tile, write_sheets};

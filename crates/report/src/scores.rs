@@ -87,7 +87,12 @@ pub(crate) fn evaluations(run: &RunDirectory) -> Result<Vec<Evaluation>, ReportE
     Ok(evaluations)
 }
 
-fn evaluated_splits(run: &RunDirectory) -> Result<Vec<String>, ReportError> {
+/// What a run was evaluated on: the names of its `metrics-<name>.json`, test first, then validation, train, and other
+/// data by name.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn evaluated_splits(run: &RunDirectory) -> Result<Vec<String>, ReportError> {
     let unreadable = |source| ReportError::Folder { path: run.path().to_owned(), source };
     let mut splits = Vec::new();
     for entry in std::fs::read_dir(run.path()).map_err(unreadable)? {
@@ -101,7 +106,11 @@ fn evaluated_splits(run: &RunDirectory) -> Result<Vec<String>, ReportError> {
     Ok(splits)
 }
 
-fn read_metrics(run: &RunDirectory, split: &str) -> Result<Metrics, RunError> {
+/// Reads `metrics-<split>.json`.
+///
+/// # Errors
+/// Where it cannot be read, or is not of its form.
+pub fn read_metrics(run: &RunDirectory, split: &str) -> Result<Metrics, RunError> {
     let path = run.metrics_file(split);
     let text =
         std::fs::read_to_string(&path).map_err(|source| RunError::Io { path: path.clone(), action: "read", source })?;

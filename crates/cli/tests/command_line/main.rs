@@ -17,6 +17,7 @@ mod help;
 mod interrupt;
 mod kill;
 mod leaks;
+mod leaving;
 mod lr_find;
 mod output;
 mod search;
