@@ -419,8 +419,20 @@ pub struct Report {
 #[derive(Debug, Args)]
 pub struct Predict {
     /// Run directory or model file (unless --arch is given), then images or folders; - reads a list from stdin
-    #[arg(required = true, value_name = "RUN IMAGE")]
+    #[arg(required_unless_present = "files_from", value_name = "RUN IMAGE")]
     pub paths: Vec<PathBuf>,
+    /// Also the images that a file lists, one path a line; - reads the list from stdin
+    #[arg(long, value_name = "FILE|-")]
+    pub files_from: Option<PathBuf>,
+    /// Only part I of N of the images, for job arrays: image I, I + N, I + 2N, ... of the list, counted from 1
+    #[arg(long, value_name = "I/N", value_parser = crate::predict::Shard::parse)]
+    pub shard: Option<crate::predict::Shard>,
+    /// Write the answers to a file that ends in .csv or .jsonl; a call that was killed goes on where it was
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "json"])]
+    pub out: Option<PathBuf>,
+    /// Write the images that could not be read, with the reasons, to a file [default with --out: FILE.bad.csv]
+    #[arg(long, value_name = "FILE")]
+    pub bad_files: Option<PathBuf>,
     /// Use a stock model of this architecture
     #[arg(long, value_name = "NAME", requires = "weights")]
     pub arch: Option<String>,
