@@ -2,6 +2,7 @@
 
 use crate::completions::{Completions, Man};
 use crate::export::Export;
+use crate::import::Import;
 use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub enum Command {
     Predict(Predict),
     /// Write a model as one file that other programs open
     Export(Export),
+    /// Make a run of a model that was trained elsewhere
+    Import(Import),
     /// Print a network's layers under a freeze plan
     Layers(Layers),
     /// List, fetch and inspect weights

@@ -10,6 +10,7 @@ mod evaluate;
 mod experiment;
 mod export;
 mod failure;
+mod import;
 mod interrupt;
 mod layers;
 mod lr_find;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Report(arguments) => evaluate::report(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

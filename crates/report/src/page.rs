@@ -78,7 +78,7 @@ pub fn write_report(run: &RunDirectory) -> Result<PathBuf, ReportError> {
         curve_statements: curve_statements(&history, &config),
         skipped_images: environment.as_ref().map_or(&[], |environment| &environment.skipped_images),
         environment: environment.as_ref().map(environment_rows).unwrap_or_default(),
-        commands: commands(run, &config, &splits),
+        commands: commands(run, &config, environment.as_ref(), &splits),
         configuration: config.to_toml(),
     };
     let page = templates::render(templates::PAGE, context)?;

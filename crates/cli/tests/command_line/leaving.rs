@@ -1,7 +1,12 @@
-//! Models that leave and come: `export`.
+//! Models that leave and come: `export` and `import`.
 
 use crate::support::*;
+use std::path::Path;
 use std::process::Command;
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
 
 /// A finished run that has been evaluated on its test images.
 fn evaluated() -> tempfile::TempDir {
@@ -51,4 +56,66 @@ fn an_exported_model_says_what_it_needs_and_gives_the_same_logits() {
     check.current_dir(folder.path()).arg(script).arg("model.onnx").stdin(std::fs::File::open(list).unwrap());
     let answer = Answer::of(check.output().unwrap()).succeeds();
     assert!(answer.stdout.contains("40 images of 32 px"), "{}", answer.stdout);
+}
+
+#[test]
+fn an_imported_model_is_a_run_like_others() {
+    let folder = evaluated();
+    // Weights that say nothing of themselves: the tensors alone, as `safetensors.torch.save_file` writes them.
+    let arguments = ["run/model.safetensors", "--arch", "resnet18", "--image-size", "32"];
+    let import = |more: &[&str]| roentgen(folder.path(), &[&["import"], &arguments[..], more].concat());
+    let classes = ["--classes", "infected,normal"];
+    let answer = import(&[&classes[..], &["--data", "data", "--out", "imported"]].concat()).succeeds();
+    assert_eq!(answer.stdout, "imported\n");
+
+    let predict = |run: &str| roentgen(folder.path(), &["predict", run, "data/test", "--json"]).succeeds().stdout;
+    assert_eq!(predict("imported"), predict("run"));
+    // On the data that it was trained on, evaluation fits thresholds as it does for the run itself.
+    let evaluate = |run: &str| roentgen(folder.path(), &["evaluate", run, "--json"]).succeeds().stdout;
+    let metrics = evaluate("imported");
+    assert_eq!(metrics, evaluate("run"));
+    assert!(metrics.contains("\"thresholds\""), "{metrics}");
+    roentgen(folder.path(), &["report", "imported"]).succeeds();
+    let page = read(folder.path().join("imported/report.html"));
+    for words in ["the weights were imported", "roentgen import run", "imported from"] {
+        assert!(page.contains(words), "`{words}` is not on the page");
+    }
+    assert!(!page.contains("Learning rate") && !page.contains("learning rate 0.001"));
+    roentgen(folder.path(), &["train", "--resume", "imported"]).fails(2, &["--weights imported"]);
+
+    // Without its data, other data are evaluated by name.
+    import(&[&classes[..], &["--out", "bare"]].concat()).succeeds();
+    let answer = roentgen(folder.path(), &["evaluate", "bare", "--data", "data"]).succeeds();
+    assert!(answer.stderr.contains("this is not the data that the run was trained on"), "{}", answer.stderr);
+    let runs = ["--weights", "bare", "--data", "data", "--out", "fine", "--image-size", "32", "--hidden", "24"];
+    let answer = roentgen(folder.path(), &[&["train", "--epochs", "1"], &runs[..]].concat()).succeeds();
+    assert!(read(folder.path().join("fine/environment.json")).contains("head included"), "{}", answer.stderr);
+}
+
+#[test]
+fn mistakes_of_an_import_leave_nothing_behind() {
+    let folder = scratch();
+    copy_finished(folder.path());
+    let before = contents(folder.path());
+    let import = |more: &[&str]| {
+        let arguments = ["import", "run/model.safetensors", "--image-size", "32", "--out", "imported"];
+        roentgen(folder.path(), &[&arguments[..], more].concat())
+    };
+    let named = |classes: &str| import(&["--arch", "resnet18", "--classes", classes]);
+    named("infected,normal,other").fails(2, &["the head has 2 outputs, and 3 classes are named"]);
+    named("infected,infected").fails(2, &["`infected` is named twice"]);
+    named("infected").fails(2, &["expected at least two names"]);
+    named("infected,").fails(2, &["expected at least two names"]);
+    import(&["--arch", "resnet18"]).fails(2, &["--classes"]);
+    import(&["--arch", "resnet81", "--classes", "infected,normal"]).fails(2, &["resnet18"]);
+    import(&["--arch", "resnet34", "--classes", "infected,normal"]).fails(1, &["do not fit resnet34"]);
+    import(&["--arch", "vgg16", "--classes", "infected,normal"]).fails(1, &["do not fit vgg16", "resnet18"]);
+    named("a,b").fails(2, &["positive"]);
+    import(&["--arch", "resnet18", "--classes", "ill,normal", "--data", "data"]).fails(2, &["its class `infected`"]);
+    assert_same(&before, &contents(folder.path()));
+    let arguments =
+        ["run/model.safetensors", "--arch", "resnet18", "--classes", "infected,normal", "--image-size", "32"];
+    roentgen(folder.path(), &[&["import"], &arguments[..], &["--out", "run"]].concat())
+        .fails(2, &["run: something stands there already"]);
+    assert_same(&before, &contents(folder.path()));
 }
