@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::card::Card;
 use crate::completions::{Completions, Man};
 use crate::export::Export;
 use crate::import::Import;
@@ -33,6 +34,8 @@ pub enum Command {
     Compare(Compare),
     /// Write the report of a run or an experiment, one self-contained HTML page
     Report(Report),
+    /// Write the model card of a run, as Markdown and JSON
+    Card(Card),
     /// Classify images
     Predict(Predict),
     /// Write a model as one file that other programs open

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bench;
+mod card;
 mod compare;
 mod completions;
 mod demo;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
+        Command::Card(arguments) => card::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),

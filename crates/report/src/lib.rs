@@ -5,6 +5,7 @@
 //! [`write_sheets`]: whoever evaluates a model has the images decoded, and hands them over as [`Tile`]s, so that this
 //! crate needs neither the data folder nor a decoder. It never sees a tensor or a network.
 
+mod card;
 mod contact_sheet;
 mod curves;
 mod error;
@@ -23,6 +24,7 @@ mod sheet;
 mod templates;
 mod trend;
 
+pub use card::{ModelCard, write_card};
 pub use error::ReportError;
 pub use experiment::{FoldSpread, Results, RowResult, predictions, write_experiment_report};
 pub use page::write_report;

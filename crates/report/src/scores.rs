@@ -176,7 +176,7 @@ pub(crate) fn cell(estimate: &Estimate) -> Cell {
     }
 }
 
-fn headline(split: &str, metrics: &Metrics, size: &str) -> String {
+pub(crate) fn headline(split: &str, metrics: &Metrics, size: &str) -> String {
     let phrase = |name: String, estimate: &Estimate| match (estimate.value, estimate.interval()) {
         (Some(value), Some(interval)) => {
             format!("{name} {} ({} to {})", percent(value), percent(interval.low), percent(interval.high))

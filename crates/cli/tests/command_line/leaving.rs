@@ -1,4 +1,4 @@
-//! Models that leave and come: `export` and `import`.
+//! Models that leave and come: `export`, `import` and `card`.
 
 use crate::support::*;
 use std::path::Path;
@@ -118,4 +118,72 @@ fn mistakes_of_an_import_leave_nothing_behind() {
     roentgen(folder.path(), &[&["import"], &arguments[..], &["--out", "run"]].concat())
         .fails(2, &["run: something stands there already"]);
     assert_same(&before, &contents(folder.path()));
+}
+
+#[test]
+fn a_card_says_what_is_known_and_marks_what_is_not() {
+    let folder = evaluated();
+    let answer = roentgen(folder.path(), &["card", "run"]).succeeds();
+    assert_eq!(answer.stdout, "run/model-card.md\nrun/model-card.json\n");
+    assert!(answer.stderr.contains("run/card.toml: intended_use, out_of_scope"), "{}", answer.stderr);
+    let text = read(folder.path().join("run/model-card.md"));
+    for words in [
+        "| train | 12 | 12 | 24 |",
+        "Patients are unknown",
+        "The data were not audited",
+        "| Trained | every layer |",
+        "| infected (positive) | 1.0000",
+        "Calibration: expected calibration error",
+        "| Youden |",
+        "**Open, to be written by a person** (`intended_use` in `card.toml`)",
+        "roentgen train --config run/config.toml --out run-again",
+        "(external validation)",
+    ] {
+        assert!(text.contains(words), "`{words}` is not in\n{text}");
+    }
+    assert!(!text.contains("\n\n\n"), "{text}");
+    let document =
+        || -> serde_json::Value { serde_json::from_str(&read(folder.path().join("run/model-card.json"))).unwrap() };
+    let metrics: serde_json::Value = serde_json::from_str(&read(folder.path().join("run/metrics-test.json"))).unwrap();
+    assert_eq!(document()["metrics"]["test"], metrics);
+    assert!(document()["statements"]["contact"].is_null() && document()["audit"].is_null());
+
+    // Sources that give the class away are shown and said.
+    let mut table = "path,source\n".to_owned();
+    for path in contents(&folder.path().join("data")).into_keys() {
+        let path = path.strip_prefix(folder.path().join("data")).unwrap().to_str().unwrap().to_owned();
+        table += &format!("{path},{}\n", if path.contains("infected/1") { "clinic|a" } else { "city" });
+    }
+    std::fs::write(folder.path().join("data/manifest.csv"), table).unwrap();
+    let import = ["import", "run/model.safetensors", "--arch", "resnet18", "--classes", "infected,normal"];
+    let place = ["--image-size", "32", "--data", "data", "--out", "sources"];
+    roentgen(folder.path(), &[import, place].concat()).succeeds();
+    roentgen(folder.path(), &["card", "sources"]).succeeds();
+    let text = read(folder.path().join("sources/model-card.md"));
+    for words in [
+        "| train | city | 10 | 12 |\n| train | clinic\\|a | 2 | 0 |\n",
+        "All 2 images of the source `clinic|a` are `infected`",
+        "trained elsewhere",
+    ] {
+        assert!(text.contains(words), "`{words}` is not in\n{text}");
+    }
+
+    // People's words come in, and stay when the card is written again.
+    let file = folder.path().join("run/card.toml");
+    let filled = read(&file).replace("contact = \"\"", "contact = \"Radiology, room 3\"");
+    std::fs::write(&file, &filled).unwrap();
+    std::fs::write(folder.path().join("run/audit.json"), r#"{"leaks": 0, "findings": [1, 2]}"#).unwrap();
+    roentgen(folder.path(), &["card", "run"]).succeeds();
+    assert_eq!(read(&file), filled);
+    let text = read(folder.path().join("run/model-card.md"));
+    assert!(
+        ["\nRadiology, room 3\n", "\n- leaks: 0\n", "\n- findings: 2 entries\n"]
+            .iter()
+            .all(|words| text.contains(words)),
+        "{text}"
+    );
+    assert_eq!(document()["statements"]["contact"], "Radiology, room 3");
+    assert_eq!(document()["audit"]["leaks"], 0);
+    std::fs::write(&file, "intended = 1").unwrap();
+    roentgen(folder.path(), &["card", "run"]).fails(1, &["card.toml", "intended_use"]);
 }
