@@ -51,7 +51,8 @@ pub fn man(arguments: &Man) -> Outcome {
         let below = command.get_subcommands().filter(|below| below.get_name() != "help");
         waiting.extend(below.map(|below| (format!("{name}-{}", below.get_name()), below.clone())));
         let file = folder.join(format!("{name}.1"));
-        let page = clap_mangen::Man::new(command).title(name);
+        let version = format!("roentgen {}", env!("CARGO_PKG_VERSION"));
+        let page = clap_mangen::Man::new(command).title(name).source(version);
         write_atomically(&file, |out| page.render(out))?;
         pages += 1;
     }
