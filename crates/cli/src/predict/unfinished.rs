@@ -108,6 +108,10 @@ impl Unfinished {
         let refused = |why: String| {
             Failure::call(format!("{}: {why}: remove it to begin anew, or give another --out", path.display()))
         };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder).map_err(|source| failed(folder, "create the folder", source))?;
+        }
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|source| failed(&path, "write", source))?;

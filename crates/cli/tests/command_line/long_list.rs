@@ -56,7 +56,7 @@ fn shards_are_the_list_dealt_out() {
     predict(folder.path(), &["--files-from", "list.txt", "--out", "all.jsonl"]).succeeds();
     let mut dealt: Vec<Vec<String>> = Vec::new();
     for shard in ["1/3", "2/3", "3/3"] {
-        let out = format!("{}.jsonl", &shard[..1]);
+        let out = format!("shards/{}.jsonl", &shard[..1]);
         predict(folder.path(), &["--files-from", "list.txt", "--shard", shard, "--out", &out]).succeeds();
         dealt.push(read(folder.path().join(out)).lines().map(str::to_owned).collect());
     }
