@@ -379,21 +379,29 @@ fn evaluation<'a>(split: &'a str, metrics: &'a Metrics) -> EvaluationContext<'a>
     }
 }
 
-/// The parts of an audit, each in a line: a text or number as it is, of a list how long it is.
+/// An audit in lines: its findings by level and in their own words; of its other parts a text or number as it is, of a
+/// list how long it is.
 fn summary(audit: &serde_json::Value) -> Vec<Summary> {
     use serde_json::Value;
     let value = |value: &Value| match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Array(list) => counted(list.len(), "entry").replace("entrys", "entries"),
+        Value::Array(list) => format!("{} in all", thousands(list.len())),
         other => other.to_string(),
     };
-    match audit {
-        Value::Object(parts) => {
-            parts.iter().map(|(name, part)| Summary { name: name.replace('_', " "), value: value(part) }).collect()
+    let Value::Object(parts) = audit else {
+        return vec![Summary { name: "audit.json".into(), value: value(audit) }];
+    };
+    let mut lines = Vec::new();
+    for (name, part) in parts.iter().filter(|(name, _)| *name != "format_version") {
+        lines.push(Summary { name: name.replace('_', " "), value: value(part) });
+        for finding in part.as_array().into_iter().flatten() {
+            if let (Some(level), Some(words)) = (finding["level"].as_str(), finding["summary"].as_str()) {
+                lines.push(Summary { name: level.to_owned(), value: words.to_owned() });
+            }
         }
-        other => vec![Summary { name: "audit.json".into(), value: value(other) }],
     }
+    lines
 }
 
 /// Without the empty lines in a row that a template leaves.

@@ -172,18 +172,22 @@ fn a_card_says_what_is_known_and_marks_what_is_not() {
     let file = folder.path().join("run/card.toml");
     let filled = read(&file).replace("contact = \"\"", "contact = \"Radiology, room 3\"");
     std::fs::write(&file, &filled).unwrap();
-    std::fs::write(folder.path().join("run/audit.json"), r#"{"leaks": 0, "findings": [1, 2]}"#).unwrap();
+    std::fs::write(
+        folder.path().join("run/audit.json"),
+        r#"{"images": 40, "findings": [{"level": "leak", "summary": "2 patients"}]}"#,
+    )
+    .unwrap();
     roentgen(folder.path(), &["card", "run"]).succeeds();
     assert_eq!(read(&file), filled);
     let text = read(folder.path().join("run/model-card.md"));
     assert!(
-        ["\nRadiology, room 3\n", "\n- leaks: 0\n", "\n- findings: 2 entries\n"]
+        ["\nRadiology, room 3\n", "\n- findings: 1 in all\n- leak: 2 patients\n- images: 40\n"]
             .iter()
             .all(|words| text.contains(words)),
         "{text}"
     );
     assert_eq!(document()["statements"]["contact"], "Radiology, room 3");
-    assert_eq!(document()["audit"]["leaks"], 0);
+    assert_eq!(document()["audit"]["images"], 40);
     std::fs::write(&file, "intended = 1").unwrap();
     roentgen(folder.path(), &["card", "run"]).fails(1, &["card.toml", "intended_use"]);
 }
