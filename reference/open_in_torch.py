@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Opens a model that `roentgen train` saved in PyTorch, and prints the logits of images.
+"""Opens a model that `roentgen train` or `roentgen export` saved in PyTorch, and prints the logits of images.
 
-    python open_in_torch.py RUN_DIR [IMAGE ...]
+    python open_in_torch.py RUN_DIR|MODEL.safetensors [IMAGE ...]
 
-The file holds torchvision's names and nothing else, so that replacing the head is all the network needs before
+The file holds torchvision's names and nothing else, so that the head is all that the network needs before
 `load_state_dict(strict=True)`. The printed JSON lines have the keys of `roentgen predict --json`: their logits differ
 by the resize's rounding and by float32, about 1e-3 of the largest.
 """
@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
-from torchvision import transforms
+from torchvision import models, transforms
 
 import networks
 
@@ -25,10 +25,11 @@ def open_model(path):
     """The network in evaluation mode, and what the file says of itself."""
     with safetensors.safe_open(path, framework="pt") as file:
         description = json.loads(file.metadata()["roentgen"])
-    hidden = description["hidden"]
-    if hidden is None:
-        raise SystemExit(f"{path}: torchvision's own head; this script opens models with a replaced one")
-    net = networks.build(description["architecture"], len(description["classes"]), hidden, description["dropout"] or 0.0)
+    architecture, classes, hidden = (description[key] for key in ("architecture", "classes", "hidden"))
+    if hidden is None:  # torchvision's own head
+        net = getattr(models, architecture)(weights=None, num_classes=len(classes))
+    else:
+        net = networks.build(architecture, len(classes), hidden, description["dropout"] or 0.0)
     net.load_state_dict(safetensors.torch.load_file(path), strict=True)
     return net.eval(), description
 

@@ -1,6 +1,10 @@
 //! The words of the command line.
 
+use crate::card::Card;
+use crate::completions::{Completions, Man};
 use crate::explain::Explain;
+use crate::export::Export;
+use crate::import::Import;
 use crate::recipe::Recipe;
 use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,18 +36,28 @@ pub enum Command {
     Compare(Compare),
     /// Write the report of a run or an experiment, one self-contained HTML page
     Report(Report),
+    /// Write the model card of a run, as Markdown and JSON
+    Card(Card),
     /// Classify images
     Predict(Predict),
     /// Show what in images speaks for a class: heat maps, each with its check
     Explain(Explain),
     /// Answer requests over HTTP, with a page to drop images on
     Serve(Box<Serve>),
+    /// Write a model as one file that other programs open
+    Export(Export),
+    /// Make a run of a model that was trained elsewhere
+    Import(Import),
     /// Print a network's layers under a freeze plan
     Layers(Layers),
     /// List, fetch and inspect weights
     Weights(Weights),
     /// Measure how fast this machine trains and classifies
     Bench(Bench),
+    /// Print the script that completes this command line in a shell
+    Completions(Completions),
+    /// Print the manual page, or write one a command
+    Man(Man),
 }
 
 /// `roentgen demo`
@@ -417,8 +431,20 @@ pub struct Report {
 #[derive(Debug, Args)]
 pub struct Predict {
     /// Run directory or model file (unless --arch is given), then images or folders; - reads a list from stdin
-    #[arg(required = true, value_name = "RUN IMAGE")]
+    #[arg(required_unless_present = "files_from", value_name = "RUN IMAGE")]
     pub paths: Vec<PathBuf>,
+    /// Also the images that a file lists, one path a line; - reads the list from stdin
+    #[arg(long, value_name = "FILE|-")]
+    pub files_from: Option<PathBuf>,
+    /// Only part I of N of the images, for job arrays: image I, I + N, I + 2N, ... of the list, counted from 1
+    #[arg(long, value_name = "I/N", value_parser = crate::predict::Shard::parse)]
+    pub shard: Option<crate::predict::Shard>,
+    /// Write the answers to a file that ends in .csv or .jsonl; a call that was killed goes on where it was
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "json"])]
+    pub out: Option<PathBuf>,
+    /// Write the images that could not be read, with the reasons, to a file [default with --out: FILE.bad.csv]
+    #[arg(long, value_name = "FILE")]
+    pub bad_files: Option<PathBuf>,
     /// Use a stock model of this architecture
     #[arg(long, value_name = "NAME", requires = "weights")]
     pub arch: Option<String>,

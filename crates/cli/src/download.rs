@@ -329,7 +329,7 @@ fn is_intact(file: &RemoteFile<'_>, path: &Path) -> Result<bool> {
 }
 
 /// The SHA-256 of a file in lower-case hexadecimal digits.
-fn sha256(path: &Path) -> Result<String> {
+pub fn sha256(path: &Path) -> Result<String> {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let mut digest = Sha256::new();

@@ -2,14 +2,18 @@
 
 mod arguments;
 mod bench;
+mod card;
 mod compare;
+mod completions;
 mod demo;
 mod display;
 mod download;
 mod evaluate;
 mod experiment;
 mod explain;
+mod export;
 mod failure;
+mod import;
 mod interrupt;
 mod layers;
 mod lr_find;
@@ -38,12 +42,17 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => evaluate::report(&arguments),
+        Command::Card(arguments) => card::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
+        Command::Man(arguments) => completions::man(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

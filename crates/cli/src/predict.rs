@@ -1,10 +1,16 @@
 //! `roentgen predict`
 
+mod batch;
+mod unfinished;
+
+use self::batch::{BadFile, Job};
+use self::unfinished::Origin;
 use crate::arguments::{Format, Predict};
 use crate::failure::{Failure, Outcome};
 use crate::{resolve, start};
 use roentgen_data::DataError;
 use roentgen_infer::{FilePrediction, Model, Predictor};
+use roentgen_run::RunDirectory;
 use serde::{Serialize, Serializer};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -12,50 +18,104 @@ use std::path::{Path, PathBuf};
 /// Endings of files that a folder is searched for.
 const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Runs the command: answers on stdout in the order of the files; files that cannot be decoded on stderr, and exit code
-/// 1.
+/// Part `number` of `of`, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    number: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// Reads `I/N`, where I is 1 to N.
+    pub fn parse(text: &str) -> Result<Shard, String> {
+        let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Shard { number, of }),
+            _ => Err("expected I/N with I from 1 to N, such as 1/8".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+/// Runs the command: answers in the order of the files on stdout, or in a file; files that cannot be decoded on stderr,
+/// or in a file, and exit code 1.
 pub fn run(arguments: &Predict) -> Outcome {
-    let (mut model, images) = match (&arguments.arch, &arguments.weights) {
-        (Some(arch), Some(file)) => (Model::stock(arch, file, arguments.image_size)?, arguments.paths.as_slice()),
+    if let Some(out) = &arguments.out {
+        batch::check_ending(out)?;
+    }
+    let (mut model, file, images) = match (&arguments.arch, &arguments.weights) {
+        (Some(arch), Some(file)) => {
+            let model = Model::from_weights(arch, file, None, arguments.image_size)?;
+            (model, file.clone(), arguments.paths.as_slice())
+        }
         _ => match arguments.paths.split_first() {
-            Some((run, images)) => (Model::open(run)?, images),
-            None => unreachable!("the argument parser asks for at least one path"),
+            Some((run, images)) => (Model::open(run)?, model_file(run), images),
+            None => return Err(Failure::call("no model: give a run directory, or --arch with --weights")),
         },
     };
-    let listed = listed(images)?;
-    let all = listed.len();
-    if all == 0 {
+    let mut listed = listed(images)?;
+    if let Some(list) = &arguments.files_from {
+        listed_in(list, &mut listed)?;
+    }
+    if listed.is_empty() {
         return Err(Failure::call("no images: give files or folders, or - to read a list from stdin"));
     }
+    if let Some(Shard { number, of }) = arguments.shard {
+        listed = listed.into_iter().skip(number - 1).step_by(of).collect();
+    }
+    let all = listed.len();
     let engine = start::engine(arguments.threads)?;
     let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
-    let mut predictor = Predictor::new(&engine, &model.network, arithmetic, None)?;
+    let mut predictor = Predictor::for_images(&engine, &model.network, arithmetic, None, all)?;
     let classes = model.description.classes.clone();
-    let format = if arguments.json { Format::Json } else { arguments.format };
     let (images, unnameable): (Vec<PathBuf>, Vec<PathBuf>) =
         listed.into_iter().partition(|path| path.to_str().is_some());
-    let mut failed = unnameable.len();
-    for path in unnameable {
-        eprintln!("error: {}", DataError::NameNotUtf8 { path });
+    let unnameable = unnameable.into_iter().map(|path| BadFile::new(&path.clone(), &DataError::NameNotUtf8 { path }));
+    let mut bad: Vec<BadFile> = unnameable.collect();
+    if let Some(out) = &arguments.out {
+        let origin = Origin::new(arguments, &file, &engine)?;
+        let job = Job { out, bad_files: arguments.bad_files.as_deref(), classes: &classes, images: &images, origin };
+        return job.run(&mut predictor, &mut model.store, bad);
     }
-    let mut printer = Printer::new(format, &classes, &images);
+    let listed_apart = arguments.bad_files.is_some();
+    let say = |bad: &BadFile| {
+        if !listed_apart {
+            eprintln!("error: {}", bad.reason);
+        }
+    };
+    bad.iter().for_each(say);
+    let format = if arguments.json { Format::Json } else { arguments.format };
+    let mut printer = Printer::new(std::io::BufWriter::new(std::io::stdout()), format, &classes, &images);
     printer.header()?;
     let mut written = Ok(());
     predictor.files(&mut model.store, &images, |answer| {
         match answer {
             Ok(prediction) => written = printer.row(&prediction),
-            Err((_, error)) => {
-                failed += 1;
-                eprintln!("error: {error}");
+            Err((path, error)) => {
+                bad.push(BadFile::new(&path, &error));
+                bad.last().into_iter().for_each(say);
             }
         }
         written.is_ok()
     })?;
     written?;
-    if failed > 0 {
-        return Err(Failure::work(format!("{failed} of {all} images could not be read")));
+    if let Some(file) = &arguments.bad_files {
+        batch::write_bad_files(file, &bad)?;
     }
-    Ok(())
+    match bad.len() {
+        0 => Ok(()),
+        count => Err(Failure::work(format!("{count} of {all} images could not be read"))),
+    }
+}
+
+/// The file that a run's model, or a model by itself, lies in.
+fn model_file(run: &Path) -> PathBuf {
+    if run.is_dir() { RunDirectory::new(run).model_file() } else { run.to_owned() }
 }
 
 /// Folders become their images, sorted; `-` becomes the lines of stdin.
@@ -63,13 +123,7 @@ pub fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {
         if path == Path::new("-") {
-            for line in std::io::stdin().lock().split(b'\n') {
-                let line = line.map_err(|e| Failure::work(format!("the list on stdin cannot be read: {e}")))?;
-                let line = line.strip_suffix(b"\r").unwrap_or(&line);
-                if !line.trim_ascii().is_empty() {
-                    images.push(path_of_bytes(line));
-                }
-            }
+            listed_in(path, &mut images)?;
         } else if path.is_dir() {
             let before = images.len();
             search(path, &mut images)?;
@@ -83,7 +137,26 @@ pub fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// A path as a list on stdin has it; on Unix any bytes are one.
+/// The lines of a file, or with `-` of stdin, each a path; empty ones are passed over.
+fn listed_in(list: &Path, images: &mut Vec<PathBuf>) -> Outcome {
+    let stdin = list == Path::new("-");
+    let place = if stdin { "the list on stdin".into() } else { list.display().to_string() };
+    let named = |error: std::io::Error| Failure::work(format!("{place} cannot be read: {error}"));
+    let reader: Box<dyn BufRead> = match stdin {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::io::BufReader::new(std::fs::File::open(list).map_err(named)?)),
+    };
+    for line in reader.split(b'\n') {
+        let line = line.map_err(named)?;
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        if !line.trim_ascii().is_empty() {
+            images.push(path_of_bytes(line));
+        }
+    }
+    Ok(())
+}
+
+/// A path as a list has it; on Unix any bytes are one.
 #[cfg(unix)]
 fn path_of_bytes(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
@@ -135,8 +208,8 @@ impl Serialize for ByClass<'_> {
     }
 }
 
-struct Printer<'a> {
-    out: std::io::BufWriter<std::io::Stdout>,
+struct Printer<'a, W: Write> {
+    out: W,
     format: Format,
     classes: &'a [String],
     /// Width of the path's column.
@@ -148,11 +221,11 @@ struct Printer<'a> {
 /// A table shows at most so many probabilities a row; CSV and JSON show all.
 const TABLE_CLASSES: usize = 6;
 
-impl<'a> Printer<'a> {
-    fn new(format: Format, classes: &'a [String], images: &[PathBuf]) -> Printer<'a> {
+impl<'a, W: Write> Printer<'a, W> {
+    fn new(out: W, format: Format, classes: &'a [String], images: &[PathBuf]) -> Printer<'a, W> {
         let width = |text: &str| text.chars().count();
         Printer {
-            out: std::io::BufWriter::new(std::io::stdout()),
+            out,
             format,
             classes,
             path_width: images.iter().map(|path| width(&path.to_string_lossy())).max().unwrap_or(0).max(4),

@@ -139,3 +139,39 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }
+
+/// How far a long list of images has come: a bar where a person watches, a line a minute elsewhere.
+pub struct ImageProgress {
+    bar: ProgressBar,
+    all: usize,
+    /// When this process began, with how many done before.
+    begun: (Instant, usize),
+    last_line: Instant,
+}
+
+impl ImageProgress {
+    /// Of `all` images, `done` were done before.
+    pub fn new(all: usize, done: usize) -> ImageProgress {
+        let bar = bar(all as u64, "{wide_bar} {pos}/{len} images, {per_sec}, {eta_precise} left");
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        ImageProgress { bar, all, begun: (Instant::now(), done), last_line: Instant::now() }
+    }
+
+    /// So many are done now.
+    pub fn done(&mut self, done: usize) {
+        self.bar.set_position(done as u64);
+        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
+            self.last_line = Instant::now();
+            let (begun, before) = self.begun;
+            let rate = (done - before) as f64 / begun.elapsed().as_secs_f64();
+            let minutes = (self.all - done) as f64 / rate / 60.0;
+            eprintln!("{done} of {} images, {rate:.1} images/s, {minutes:.0} minutes left", self.all);
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

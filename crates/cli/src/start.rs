@@ -9,7 +9,8 @@ use roentgen_nn::weights::official_file;
 use roentgen_nn::{Head, architecture};
 use roentgen_run::RunDirectory;
 use roentgen_run::config::{CrossValidation, OnBadImage};
-use roentgen_run::environment::SkippedImage;
+use roentgen_run::environment::{ImagesBySource, SkippedImage};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,6 +78,40 @@ pub fn skipped(manifest: &Manifest, bad: &[(usize, DataError)]) -> Vec<SkippedIm
             reason: error.to_string(),
         })
         .collect()
+}
+
+/// How many images a data set has, by split and class, and by split, source and class; and how many patients by split.
+/// Sources and patients are `None` where they are not known.
+pub struct Counts {
+    pub images: BTreeMap<String, BTreeMap<String, usize>>,
+    pub sources: Option<BTreeMap<String, ImagesBySource>>,
+    pub patients: Option<BTreeMap<String, usize>>,
+}
+
+/// Counts a data set without its bad rows.
+pub fn counts(manifest: &Manifest, bad: &[(usize, DataError)]) -> Counts {
+    let mut images: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    let mut sources: BTreeMap<String, ImagesBySource> = BTreeMap::new();
+    let mut patients: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (index, row) in manifest.rows.iter().enumerate() {
+        if bad.iter().any(|(skipped, _)| *skipped == index) {
+            continue;
+        }
+        let split = row.split.to_string();
+        let class = &manifest.classes[row.label];
+        *images.entry(split.clone()).or_default().entry(class.clone()).or_default() += 1;
+        let of_source = sources.entry(split.clone()).or_default().entry(row.source.clone().unwrap_or_default());
+        *of_source.or_default().entry(class.clone()).or_default() += 1;
+        if let Some(patient) = &row.patient_id {
+            patients.entry(split).or_default().insert(patient);
+        }
+    }
+    let patients_known = manifest.rows.iter().all(|row| row.patient_id.is_some());
+    Counts {
+        images,
+        sources: manifest.rows.iter().any(|row| row.source.is_some()).then_some(sources),
+        patients: patients_known.then(|| patients.into_iter().map(|(split, ids)| (split, ids.len())).collect()),
+    }
 }
 
 /// The weight file that `--weights` names: downloaded, a file, or a run's model. `None` for a random start.

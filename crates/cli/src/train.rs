@@ -11,7 +11,7 @@ use roentgen_run::directory::RunState;
 use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Checkpoint, Setup, TrainError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -73,6 +73,12 @@ fn begun(arguments: &Train) -> Outcome<(Config, RunDirectory, bool)> {
 fn resumed(arguments: &Train, run: RunDirectory) -> Outcome<(Config, RunDirectory, bool)> {
     resolve::only_resumable(&arguments.settings)?;
     let mut config = run.config()?;
+    if config.is_imported() {
+        let path = run.path().display();
+        return Err(Failure::call(format!(
+            "{path}: an imported model has no training to go on with: begin a run from it with --weights {path} --out DIR"
+        )));
+    }
     let planned_epochs = config.training.epochs;
     resolve::apply(&arguments.settings, arguments.data.as_ref(), &mut config)?;
     let path = run.path().display();
@@ -277,19 +283,7 @@ fn warn_of_other_bits(before: &str, now: &str) {
 
 fn environment(setup: &Setup, engine: &dyn Engine, bad: &[(usize, DataError)], notices: &[String]) -> Environment {
     let manifest = &setup.manifest;
-    let mut images: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    let mut patients: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for (index, row) in manifest.rows.iter().enumerate() {
-        if bad.iter().any(|(skipped, _)| *skipped == index) {
-            continue;
-        }
-        let split = row.split.to_string();
-        *images.entry(split.clone()).or_default().entry(manifest.classes[row.label].clone()).or_default() += 1;
-        if let Some(patient) = &row.patient_id {
-            patients.entry(split).or_default().insert(patient);
-        }
-    }
-    let all_known = manifest.rows.iter().all(|row| row.patient_id.is_some());
+    let start::Counts { images, sources, patients } = start::counts(manifest, bad);
     let across = manifest.patients_across_splits();
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -299,7 +293,8 @@ fn environment(setup: &Setup, engine: &dyn Engine, bad: &[(usize, DataError)], n
         data_fingerprint: setup.data_fingerprint.clone(),
         classes: manifest.classes.clone(),
         images,
-        patients: all_known.then(|| patients.into_iter().map(|(split, ids)| (split, ids.len())).collect()),
+        sources,
+        patients,
         patients_in_several_splits: across.into_iter().map(|leak| leak.patient_id).collect(),
         trainable_parameters: setup.plan.trainable_count(&setup.network),
         parameters: setup.network.parameter_count(),

@@ -47,7 +47,8 @@ pub(crate) struct Step {
     pub(crate) tensors: LayerTensors,
     /// For convolutions and linear layers.
     pub(crate) weights: Option<WeightShape>,
-    /// Whether the weights are taken as they are, since they change with every step; nothing is packed then.
+    /// Whether the weights are taken as they are, since they change with every step, or are used once; nothing is packed
+    /// then.
     pub(crate) plain_weights: bool,
     /// For batch norms.
     pub(crate) batch_norm: Option<BatchNormMode>,
@@ -379,7 +380,7 @@ fn step(
         format,
         tensors,
         weights,
-        plain_weights: is_winograd && trains_weight,
+        plain_weights: is_winograd && (trains_weight || request.single_pass),
         batch_norm,
         normalise,
         trains_weight: trains_weight && backward,

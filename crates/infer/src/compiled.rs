@@ -23,7 +23,10 @@ impl Compiled {
         let network = request.network;
         let program = loop {
             match engine.compile(&request) {
-                Err(EngineError::Memory { .. }) if request.largest_batch > 1 => request.largest_batch /= 2,
+                Err(EngineError::Memory { .. }) if request.largest_batch > 1 => {
+                    request.largest_batch /= 2;
+                    request.single_pass = false;
+                }
                 other => break other?,
             }
         };

@@ -2,8 +2,10 @@
 
 mod compiled;
 pub mod explain;
+mod export;
 mod model;
 mod predict;
 
+pub use export::write_onnx;
 pub use model::{METADATA_KEY, Model, ModelDescription, ModelError, Preprocessing, start_weights, write_model};
 pub use predict::{FilePrediction, InferError, Predictor, RowLogits, arithmetic};

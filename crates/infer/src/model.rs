@@ -49,6 +49,27 @@ pub enum ModelError {
         /// What this program does.
         expected: String,
     },
+    /// Another number of classes than the head has outputs.
+    #[error(
+        "{}: the head has {outputs} outputs, and {} classes are named ({}): name as many, in the order of the outputs",
+        file.display(), classes.len(), classes.join(", ")
+    )]
+    Classes {
+        /// The weight file.
+        file: PathBuf,
+        /// Outputs of its head.
+        outputs: usize,
+        /// The classes given.
+        classes: Vec<String>,
+    },
+    /// More weights than an ONNX file can hold.
+    #[error("{}: the model takes {bytes} bytes; an ONNX file holds at most 2 GiB: export it as safetensors", file.display())]
+    TooLargeForOnnx {
+        /// The file that was to be written.
+        file: PathBuf,
+        /// What it would take.
+        bytes: usize,
+    },
     /// Written by a newer version.
     #[error("{}: model format {found}; this program reads formats up to {FORMAT_VERSION}: use a newer roentgen", file.display())]
     NewerFormat {
@@ -149,32 +170,53 @@ impl Model {
         }
         let network =
             architecture::build(&description.architecture, description.preprocessing.crop, description.head())?;
-        let (store, _) = fitted(&network, &file, false)?;
+        let (store, _) = fitted(&network, &file, StateDict::open(&file)?, false)?;
         Ok(Model { description, network, store })
     }
 
-    /// A stock model: torchvision's own head, its number of classes taken from the file, classes named by index.
+    /// A model from a weight file that says nothing of itself, such as a PyTorch state dict: torchvision's own head, or
+    /// `Linear, ReLU, Dropout, Linear` in its place, as the file's tensors have it. `classes` names the logits in their
+    /// order; without it they are named by index. What the head's dropout was is not in the file, and does not matter
+    /// for predictions.
     ///
     /// # Errors
-    /// Where the file does not fit the architecture.
-    pub fn stock(architecture: &str, file: &Path, image_size: usize) -> Result<Model, ModelError> {
+    /// Where the file does not fit the architecture, or its head has another number of outputs than there are classes.
+    pub fn from_weights(
+        architecture: &str,
+        file: &Path,
+        classes: Option<&[String]>,
+        image_size: usize,
+    ) -> Result<Model, ModelError> {
         let probe = architecture::build(architecture, image_size, Head::Stock { classes: 1000 })?;
-        let last = probe.tensors().iter().rev().find(|t| t.kind == TensorKind::Parameter).map(|t| t.name.clone());
         let state = StateDict::open(file)?;
-        // The length of the last bias; where there is none, fitting says what is missing.
-        let classes = last.and_then(|name| state.get(&name)).map_or(1000, |tensor| tensor.values.len().max(1));
-        let network = architecture::build(architecture, image_size, Head::Stock { classes })?;
-        let (store, _) = fitted(&network, file, false)?;
+        // Rows of a matrix; where there is none, fitting says what is missing.
+        let outputs = |name: &str| state.get(name).and_then(|tensor| tensor.shape.first().copied()).filter(|&n| n > 0);
+        let stock = probe.tensors().iter().rev().find(|t| t.kind == TensorKind::Parameter).map(|t| t.name.as_str());
+        let module = probe.head_module();
+        let hidden = outputs(&format!("{module}.0.weight"));
+        let (hidden, outputs) = match (stock.and_then(outputs), hidden, outputs(&format!("{module}.3.weight"))) {
+            (Some(outputs), ..) => (None, outputs),
+            (None, Some(hidden), Some(outputs)) => (Some(hidden), outputs),
+            _ => (None, classes.map_or(1000, <[String]>::len)),
+        };
+        if let Some(classes) = classes
+            && classes.len() != outputs
+        {
+            let (file, classes) = (file.to_owned(), classes.to_vec());
+            return Err(ModelError::Classes { file, outputs, classes });
+        }
         let description = ModelDescription {
             format_version: FORMAT_VERSION,
             architecture: architecture.to_owned(),
-            classes: (0..classes).map(|class| class.to_string()).collect(),
-            hidden: None,
-            dropout: None,
+            classes: classes.map_or_else(|| (0..outputs).map(|class| class.to_string()).collect(), <[String]>::to_vec),
+            hidden,
+            dropout: hidden.map(|_| 0.0),
             preprocessing: Preprocessing::imagenet(image_size),
             unfreeze: Vec::new(),
             frozen_batch_norm: "eval".into(),
         };
+        let network = architecture::build(architecture, image_size, description.head())?;
+        let (store, _) = fitted(&network, file, state, false)?;
         Ok(Model { description, network, store })
     }
 }
@@ -182,10 +224,14 @@ impl Model {
 /// A store filled from a weight file, and what became of the head. Sizes are compared before the store is allocated.
 ///
 /// # Errors
-/// Where the file cannot be read or does not fit.
-fn fitted(network: &Network, file: &Path, head_may_differ: bool) -> Result<(ParameterStore, HeadFate), ModelError> {
+/// Where the file does not fit.
+fn fitted(
+    network: &Network,
+    file: &Path,
+    state: StateDict,
+    head_may_differ: bool,
+) -> Result<(ParameterStore, HeadFate), ModelError> {
     let expected: Vec<ExpectedTensor> = network.tensors().iter().map(ExpectedTensor::from).collect();
-    let state = StateDict::open(file)?;
     let fitted = state.fit(file, network.architecture(), &expected, network.head_module(), head_may_differ)?;
     let mut store = ParameterStore::new(network);
     store.take(&fitted.tensors);
@@ -207,7 +253,7 @@ pub fn start_weights(
         initialise(network, store, seed, |_| true);
         return Ok(format!("random start from seed {seed}"));
     };
-    let (filled, head) = fitted(network, file, true)?;
+    let (filled, head) = fitted(network, file, StateDict::open(file)?, true)?;
     *store = filled;
     if head != HeadFate::Loaded {
         let inside = format!("{}.", network.head_module());

@@ -87,6 +87,8 @@ pub struct CompileRequest<'a> {
     /// Whether backward will continue earlier backward passes (`accumulate`): the engine then keeps what it needs to
     /// give the same bits as one large batch.
     pub micro_batches: bool,
+    /// Whether the program will run once: the engine then does not lay weights out for passes to come. Changes no bit.
+    pub single_pass: bool,
 }
 
 impl<'a> CompileRequest<'a> {
@@ -105,6 +107,7 @@ impl<'a> CompileRequest<'a> {
             arithmetic: Arithmetic::default(),
             memory_limit_bytes: None,
             micro_batches: false,
+            single_pass: false,
         }
     }
 }

@@ -28,7 +28,7 @@ fn state_of(name: &str, head: Head) -> StateDict {
 
 fn message(state: &StateDict, architecture: &str, head_may_differ: bool) -> String {
     let (expected, head) = expected(architecture, HEAD);
-    match state.fit(Path::new("weights.pth"), architecture, &expected, head, head_may_differ) {
+    match state.clone().fit(Path::new("weights.pth"), architecture, &expected, head, head_may_differ) {
         Err(error @ WeightsError::Mismatch(_)) => error.to_string(),
         other => panic!("{other:?}"),
     }
@@ -52,7 +52,7 @@ fn torchvisions_own_head_starts_anew() {
     for architecture in ["resnet18", "vgg16", "vgg11_bn"] {
         let (expected, head) = expected(architecture, HEAD);
         let state = state_of(architecture, Head::Stock { classes: 1000 });
-        let fitted = state.fit(Path::new("f"), architecture, &expected, head, true).unwrap();
+        let fitted = state.clone().fit(Path::new("f"), architecture, &expected, head, true).unwrap();
         let reason = "the file holds torchvision's own head (1000 classes)".to_owned();
         assert_eq!(fitted.head, HeadFate::StartedAnew { reason }, "{architecture}");
         let body: Vec<&str> =
@@ -80,7 +80,7 @@ fn another_number_of_classes_starts_the_whole_head_anew() {
 
     let mut partial = state_of("resnet18", HEAD);
     partial.tensors.retain(|(name, _)| name != "fc.3.bias");
-    let fitted = partial.fit(Path::new("f"), "resnet18", &expected, head, true).unwrap();
+    let fitted = partial.clone().fit(Path::new("f"), "resnet18", &expected, head, true).unwrap();
     assert_eq!(fitted.head, HeadFate::StartedAnew { reason: "fc.3.bias is not in the file".to_owned() });
     assert!(message(&partial, "resnet18", false).contains("1 missing in the file: fc.3.bias;"));
 }
@@ -90,7 +90,7 @@ fn counters_may_be_absent_or_cast() {
     let (expected, head) = expected("resnet18", HEAD);
     let mut state = state_of("resnet18", HEAD);
     state.tensors.retain(|(name, _)| !name.ends_with("num_batches_tracked"));
-    let fitted = state.fit(Path::new("f"), "resnet18", &expected, head, false).unwrap();
+    let fitted = state.clone().fit(Path::new("f"), "resnet18", &expected, head, false).unwrap();
     assert_eq!(fitted.tensors.tensors.len(), expected.len());
     let counter = fitted.tensors.get("bn1.num_batches_tracked").unwrap();
     assert_eq!(counter, &StateTensor { shape: vec![], values: Values::I64(vec![0]) });

@@ -6,6 +6,7 @@
 //! crate needs neither the data folder nor a decoder. It never sees a tensor or a network. [`HeatPicture`] draws what
 //! whoever explains a model hands over.
 
+mod card;
 mod contact_sheet;
 mod curves;
 mod error;
@@ -27,11 +28,13 @@ mod sheet;
 mod templates;
 mod trend;
 
+pub use card::{ModelCard, write_card};
 pub use error::ReportError;
 pub use experiment::{FoldSpread, Results, RowResult, predictions, write_experiment_report};
 pub use heat_map::HeatPicture;
 pub use page::write_report;
 pub use range_test::write_range_test;
 pub use removal::write_removal_curves;
+pub use scores::{evaluated_splits, read_metrics};
 pub use search::{CandidateResult, SearchResults};
 pub use sheet::{Pixels, Sheet, Tile, file_name_part, write_sheets};

@@ -78,7 +78,7 @@ pub fn write_report(run: &RunDirectory) -> Result<PathBuf, ReportError> {
         curve_statements: curve_statements(&history, &config),
         skipped_images: environment.as_ref().map_or(&[], |environment| &environment.skipped_images),
         environment: environment.as_ref().map(environment_rows).unwrap_or_default(),
-        commands: commands(run, &config, &splits),
+        commands: commands(run, &config, environment.as_ref(), &splits),
         configuration: config.to_toml(),
     };
     let page = templates::render(templates::PAGE, context)?;
@@ -92,13 +92,13 @@ fn read_table_if_there<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Ve
 }
 
 /// The folder's own name, also where the run was named by `.` or `..`.
-fn run_name(path: &Path) -> String {
+pub(crate) fn run_name(path: &Path) -> String {
     let named = path.file_name().map(ToOwned::to_owned);
     let name = named.or_else(|| path.canonicalize().ok()?.file_name().map(ToOwned::to_owned));
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-fn notices(environment: Option<&Environment>) -> Vec<String> {
+pub(crate) fn notices(environment: Option<&Environment>) -> Vec<String> {
     let Some(environment) = environment else {
         return vec!["environment.json is missing: data, patients and parameters of this run are not known.".into()];
     };

@@ -89,7 +89,12 @@ pub(crate) fn evaluations(run: &RunDirectory) -> Result<Vec<Evaluation>, ReportE
     Ok(evaluations)
 }
 
-fn evaluated_splits(run: &RunDirectory) -> Result<Vec<String>, ReportError> {
+/// What a run was evaluated on: the names of its `metrics-<name>.json`, test first, then validation, train, and other
+/// data by name.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn evaluated_splits(run: &RunDirectory) -> Result<Vec<String>, ReportError> {
     let unreadable = |source| ReportError::Folder { path: run.path().to_owned(), source };
     let mut splits = Vec::new();
     for entry in std::fs::read_dir(run.path()).map_err(unreadable)? {
@@ -103,7 +108,11 @@ fn evaluated_splits(run: &RunDirectory) -> Result<Vec<String>, ReportError> {
     Ok(splits)
 }
 
-fn read_metrics(run: &RunDirectory, split: &str) -> Result<Metrics, RunError> {
+/// Reads `metrics-<split>.json`.
+///
+/// # Errors
+/// Where it cannot be read, or is not of its form.
+pub fn read_metrics(run: &RunDirectory, split: &str) -> Result<Metrics, RunError> {
     let path = run.metrics_file(split);
     let text =
         std::fs::read_to_string(&path).map_err(|source| RunError::Io { path: path.clone(), action: "read", source })?;
@@ -170,7 +179,7 @@ pub(crate) fn cell(estimate: &Estimate) -> Cell {
     }
 }
 
-fn headline(split: &str, metrics: &Metrics, size: &str) -> String {
+pub(crate) fn headline(split: &str, metrics: &Metrics, size: &str) -> String {
     let phrase = |name: String, estimate: &Estimate| match (estimate.value, estimate.interval()) {
         (Some(value), Some(interval)) => {
             format!("{name} {} ({} to {})", percent(value), percent(interval.low), percent(interval.high))

@@ -31,10 +31,21 @@ pub(crate) fn settings(config: &Config, environment: Option<&Environment>) -> Ve
         row("Start weights", start),
         row(
             "Head",
-            format!("hidden layer of {}, ReLU, dropout {}, one output a class", network.hidden, network.dropout),
+            match network.hidden {
+                0 => "torchvision's own, one output a class".into(),
+                hidden => format!("hidden layer of {hidden}, ReLU, dropout {}, one output a class", network.dropout),
+            },
         ),
-        row("Trained", trained(&freeze.unfreeze)),
     ];
+    let short_side = (data.image_size as f64 * 256.0 / 224.0).round();
+    let input = format!("{0} x {0} pixels, cut from images with a short side of {short_side}", data.image_size);
+    if config.is_imported() {
+        rows.push(row("Trained", "elsewhere, in a way that is not known here: the weights were imported"));
+        rows.extend(environment.map(|environment| row("Parameters", thousands(environment.parameters))));
+        rows.push(row("Input", input));
+        return rows;
+    }
+    rows.push(row("Trained", trained(&freeze.unfreeze)));
     if let Some(environment) = environment {
         rows.push(row("Parameters", parameters(environment.trainable_parameters, environment.parameters)));
     }
@@ -45,9 +56,8 @@ pub(crate) fn settings(config: &Config, environment: Option<&Environment>) -> Ve
             FrozenBatchNorm::Train => "training mode: their stored statistics follow the batches",
         },
     ));
-    let short_side = (data.image_size as f64 * 256.0 / 224.0).round();
     rows.extend([
-        row("Input", format!("{0} x {0} pixels, cut from images with a short side of {short_side}", data.image_size)),
+        row("Input", input),
         row(
             "Augmentation",
             match data.augment {
@@ -203,15 +213,40 @@ pub(crate) fn environment_rows(environment: &Environment) -> Vec<Row> {
 }
 
 /// The commands that make the run and its evaluations again.
-pub(crate) fn commands(run: &RunDirectory, config: &Config, evaluated_splits: &[String]) -> Vec<String> {
+pub(crate) fn commands(
+    run: &RunDirectory,
+    config: &Config,
+    environment: Option<&Environment>,
+    evaluated_splits: &[String],
+) -> Vec<String> {
     let again = {
         let mut name = run.path().as_os_str().to_owned();
         name.push("-again");
         quoted(Path::new(&name))
     };
-    let mut commands = vec![format!("roentgen train --config {} --out {again}", quoted(&run.config_file()))];
-    let data = quoted(&config.data.root);
-    for split in evaluated_splits {
+    let own_data = match config.data.root.as_os_str().is_empty() {
+        true => "DIR".to_owned(),
+        false => quoted(&config.data.root),
+    };
+    let mut commands = vec![match (config.is_imported(), environment) {
+        (true, Some(environment)) => {
+            let [weights, arch, classes] =
+                [&config.network.weights, &config.network.architecture, &environment.classes.join(",")]
+                    .map(|text| quoted(Path::new(text)));
+            let size = config.data.image_size;
+            let data = if own_data == "DIR" { String::new() } else { format!(" --data {own_data}") };
+            format!(
+                "roentgen import {weights} --arch {arch} --classes {classes} --image-size {size}{data} --out {again}"
+            )
+        }
+        _ => format!("roentgen train --config {} --out {again}", quoted(&run.config_file())),
+    }];
+    for name in evaluated_splits {
+        // Results on other data are called `<folder>-<fingerprint>-<split>`.
+        let (data, split) = match name.rsplit_once('-') {
+            Some((_, split)) => ("DIR", split),
+            None => (own_data.as_str(), name.as_str()),
+        };
         commands.push(format!("roentgen evaluate {again} --data {data} --split {}", quoted(Path::new(split))));
     }
     commands.push(format!("roentgen report {again}"));

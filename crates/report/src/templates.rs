@@ -19,13 +19,15 @@ pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../
 pub(crate) const SCATTER: (&str, &str) = ("scatter.svg", include_str!("../templates/scatter.svg"));
 /// The page of a search.
 pub(crate) const SEARCH: (&str, &str) = ("search.html", include_str!("../templates/search.html"));
+/// A model card.
+pub(crate) const CARD: (&str, &str) = ("card.md", include_str!("../templates/card.md"));
 /// A curve of shares against shares.
 pub(crate) const UNIT_SQUARE: (&str, &str) = ("unit_square.svg", include_str!("../templates/unit_square.svg"));
 /// A confusion matrix.
 pub(crate) const MATRIX: (&str, &str) = ("matrix.svg", include_str!("../templates/matrix.svg"));
 
-/// Fills a template. Whatever comes out of the context is escaped for HTML and XML, unless the template says `safe`;
-/// a value that the context lacks is an error, not an empty place.
+/// Fills a template. Whatever comes out of the context is escaped for HTML and XML, unless the template says `safe` or is
+/// Markdown, where names go through the filter `name`; a value that the context lacks is an error, not an empty place.
 ///
 /// # Errors
 /// [`ReportError::Template`] where the template is wrong.
@@ -35,10 +37,14 @@ pub(crate) fn render(
 ) -> Result<String, ReportError> {
     let attempt = || {
         let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.set_auto_escape_callback(|name| match name.ends_with(".md") {
+            true => AutoEscape::None,
+            false => AutoEscape::Html,
+        });
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.add_filter("typographic", typographic);
+        environment.add_filter("name", escaped_for_markdown);
         for (style, text) in STYLES {
             environment.add_global(style.replace('.', "_"), Value::from_safe_string(text.to_owned()));
         }
@@ -60,9 +66,27 @@ fn typographic(sentence: String) -> String {
         .collect()
 }
 
+/// The filter for names in Markdown: what would be read as markup, or would end a cell, is shown as it is.
+fn escaped_for_markdown(name: String) -> String {
+    let mut text = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '$' | '~' => text.extend(['\\', c]),
+            '\n' | '\r' => text.push(' '),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_cannot_break_a_markdown_table() {
+        assert_eq!(escaped_for_markdown("a|b_<c>\nd".into()), r"a\|b\_\<c\> d");
+    }
 
     #[test]
     fn backticks_become_quotation_marks_in_pairs_alone() {

@@ -145,7 +145,7 @@ pub struct NetworkSettings {
     pub architecture: String,
     /// `imagenet`, `none` (a seeded random start), a weight file, or a run directory.
     pub weights: String,
-    /// Width of the head's hidden layer.
+    /// Width of the head's hidden layer; 0 for torchvision's own head, which only imported models have.
     pub hidden: usize,
     /// Dropout probability before the head's last layer, in `[0, 1)`.
     pub dropout: f32,
@@ -204,7 +204,7 @@ pub enum FrozenBatchNorm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingSettings {
-    /// Passes over the training rows.
+    /// Passes over the training rows; 0 for a model that was imported, about whose training nothing is known here.
     pub epochs: usize,
     /// Images in one optimiser step.
     pub batch_size: usize,
@@ -406,6 +406,11 @@ impl Config {
         let value = |settings: &BTreeMap<String, String>, name| settings.get(name).cloned().unwrap_or("none".into());
         let pairs = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
         pairs.filter(|(_, here, there)| here != there).collect()
+    }
+
+    /// Whether the model was trained elsewhere and imported: the training settings then say nothing about it.
+    pub fn is_imported(&self) -> bool {
+        self.training.epochs == 0
     }
 
     /// The text of `config.toml`.

@@ -132,6 +132,26 @@ impl RunDirectory {
         self.path.join("tensorboard")
     }
 
+    /// `card.toml`: what people say about the model, for its card.
+    pub fn card_statements_file(&self) -> PathBuf {
+        self.path.join("card.toml")
+    }
+
+    /// `model-card.md`.
+    pub fn card_file(&self) -> PathBuf {
+        self.path.join("model-card.md")
+    }
+
+    /// `model-card.json`.
+    pub fn card_document_file(&self) -> PathBuf {
+        self.path.join("model-card.json")
+    }
+
+    /// `audit.json`: what an audit of the data found, where there was one.
+    pub fn audit_file(&self) -> PathBuf {
+        self.path.join("audit.json")
+    }
+
     /// `report.html`.
     pub fn report_file(&self) -> PathBuf {
         self.path.join("report.html")

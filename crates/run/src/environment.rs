@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Images by source and class name.
+pub type ImagesBySource = BTreeMap<String, BTreeMap<String, usize>>;
+
 /// What a run ran on, and what was found in its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
@@ -23,6 +26,10 @@ pub struct Environment {
     pub classes: Vec<String>,
     /// Images by split and class name.
     pub images: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Images by split, source and class name; absent where the manifest names no source, empty text for images without
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<BTreeMap<String, ImagesBySource>>,
     /// Patients by split; absent where the manifest knows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patients: Option<BTreeMap<String, usize>>,

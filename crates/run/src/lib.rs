@@ -4,6 +4,7 @@
 //! each file is written so that a crash leaves either the old or the new one. It knows no network, no image and no
 //! metric.
 
+pub mod card;
 pub mod config;
 pub mod directory;
 pub mod draw;

@@ -1,6 +1,6 @@
 //! The help of every command.
 
-use crate::support::{assert_snapshot, roentgen};
+use crate::support::{assert_snapshot, roentgen, scratch};
 use std::path::Path;
 
 /// The commands that a help text lists.
@@ -40,4 +40,26 @@ fn the_version_is_on_stdout() {
 fn unknown_words_are_answered_with_the_nearest() {
     assert_snapshot("unknown_command", &roentgen(Path::new("."), &["evalaute", "run"]));
     assert_snapshot("unknown_option", &roentgen(Path::new("."), &["train", "--learnin-rate", "1"]));
+}
+
+#[test]
+fn shells_and_man_learn_every_command() {
+    let folder = scratch();
+    let call = |arguments: &[&str]| roentgen(folder.path(), arguments);
+    let names = commands(&call(&["--help"]).stdout);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = call(&["completions", shell]).succeeds().stdout;
+        for name in &names {
+            assert!(script.contains(name.as_str()), "{shell} does not know {name}");
+        }
+    }
+    call(&["completions", "tcsh"]).fails(2, &["possible values: bash"]);
+    assert!(call(&["man"]).succeeds().stdout.contains(".TH roentgen 1"));
+    call(&["man", "--out", "man"]).succeeds();
+    for name in names.iter().map(|name| format!("roentgen-{name}.1")).chain(["roentgen-weights-fetch.1".into()]) {
+        let page = std::fs::read_to_string(folder.path().join("man").join(&name)).unwrap_or_default();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+    }
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    call(&["man", "--out", "file"]).fails(2, &["--out file: expected a folder"]);
 }

@@ -18,6 +18,8 @@ mod help;
 mod interrupt;
 mod kill;
 mod leaks;
+mod leaving;
+mod long_list;
 mod lr_find;
 mod output;
 mod search;

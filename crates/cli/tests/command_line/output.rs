@@ -24,7 +24,15 @@ fn a_reader_who_has_seen_enough_is_no_error() {
 
 #[test]
 fn commands_that_print_at_once_meet_a_closed_stdout() {
-    for arguments in [&["layers", "vgg19_bn"][..], &["weights", "list"], &["report", "run"], &["--help"]] {
+    let calls: [&[&str]; 6] = [
+        &["layers", "vgg19_bn"],
+        &["weights", "list"],
+        &["report", "run"],
+        &["--help"],
+        &["completions", "bash"],
+        &["man"],
+    ];
+    for arguments in calls {
         let folder = scratch();
         if arguments[0] == "report" {
             copy_finished(folder.path());

@@ -116,7 +116,8 @@ fn list<T>(
 }
 
 impl StateDict {
-    /// Puts the tensors into the order of `expected` and checks that they are the network's, no more and no fewer.
+    /// Puts the tensors into the order of `expected` and checks that they are the network's, no more and no fewer. They are
+    /// moved, not copied: copies of a large model would be most of the time that a short-lived process takes.
     ///
     /// `head` is the name of the head's module (`fc` or `classifier`). If all of the head's tensors fit exactly, it is
     /// loaded. If not, and `head_may_differ`, the whole head is left out and the reason given; else it is an error like
@@ -126,31 +127,30 @@ impl StateDict {
     /// [`WeightsError::Mismatch`], which names every tensor that is missing, surplus or of another shape, and the
     /// architecture that the file seems to be of.
     pub fn fit(
-        &self,
+        self,
         file: &Path,
         architecture: &str,
         expected: &[ExpectedTensor],
         head: &str,
         head_may_differ: bool,
     ) -> Result<Fitted, WeightsError> {
-        let in_file: HashMap<&str, &StateTensor> =
-            self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let in_file: HashMap<&str, usize> =
+            self.tensors.iter().enumerate().map(|(index, (name, _))| (name.as_str(), index)).collect();
         let expected_names: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
         let in_head = |name: &str| name.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
 
         let mut body = Differences::default();
         let mut head_differences = Differences::default();
-        let mut tensors = Vec::with_capacity(expected.len());
+        // Where each tensor stands in the file; a counter may stand nowhere.
+        let mut places: Vec<(&ExpectedTensor, Option<usize>)> = Vec::with_capacity(expected.len());
         for wanted in expected {
             let differences = if in_head(&wanted.name) { &mut head_differences } else { &mut body };
             match in_file.get(wanted.name.as_str()) {
-                Some(found) => match fitted(found, wanted) {
-                    Ok(tensor) => tensors.push((wanted.name.clone(), tensor)),
+                Some(&index) => match check(&self.tensors[index].1, wanted) {
+                    Ok(()) => places.push((wanted, Some(index))),
                     Err(mismatch) => differences.differing.push(mismatch),
                 },
-                None if wanted.kind == TensorKind::Counter => {
-                    tensors.push((wanted.name.clone(), counter_at_zero(wanted)));
-                }
+                None if wanted.kind == TensorKind::Counter => places.push((wanted, None)),
                 None => differences.missing.push(wanted.name.clone()),
             }
         }
@@ -164,7 +164,7 @@ impl StateDict {
         let fate = if head_differences.is_empty() {
             HeadFate::Loaded
         } else if head_may_differ {
-            tensors.retain(|(name, _)| !in_head(name));
+            places.retain(|(wanted, _)| !in_head(&wanted.name));
             HeadFate::StartedAnew { reason: self.why_anew(head, &head_differences) }
         } else {
             body.append(head_differences);
@@ -174,13 +174,21 @@ impl StateDict {
             return Err(WeightsError::Mismatch(Box::new(Mismatch {
                 file: file.to_owned(),
                 architecture: architecture.to_owned(),
-                looks_like: family::looks_like(self).filter(|other| other != architecture),
+                looks_like: family::looks_like(&self).filter(|other| other != architecture),
                 missing: body.missing,
                 surplus: body.surplus,
                 differing: body.differing,
             })));
         }
-        Ok(Fitted { tensors: StateDict { tensors }, head: fate })
+        let mut found: Vec<Option<StateTensor>> = self.tensors.into_iter().map(|(_, tensor)| Some(tensor)).collect();
+        let mut tensor = |(wanted, place): (&ExpectedTensor, Option<usize>)| {
+            let tensor = match place.and_then(|index| found[index].take()) {
+                Some(tensor) => fitted(tensor, wanted),
+                None => counter_at_zero(wanted),
+            };
+            (wanted.name.clone(), tensor)
+        };
+        Ok(Fitted { tensors: StateDict { tensors: places.into_iter().map(&mut tensor).collect() }, head: fate })
     }
 
     /// Why the file's head is not this network's.
@@ -244,22 +252,28 @@ impl Differences {
     }
 }
 
-/// The file's tensor if it is the wanted one in shape and kind.
-fn fitted(found: &StateTensor, wanted: &ExpectedTensor) -> Result<StateTensor, ShapeMismatch> {
+/// Whether the file's tensor is the wanted one in shape and kind.
+fn check(found: &StateTensor, wanted: &ExpectedTensor) -> Result<(), ShapeMismatch> {
     let mismatch = |found: String, expected: String| ShapeMismatch { name: wanted.name.clone(), found, expected };
     if found.shape != wanted.shape {
         return Err(mismatch(format!("{:?}", found.shape), format!("{:?}", wanted.shape)));
     }
     match (&found.values, wanted.kind) {
-        (Values::F32(_), TensorKind::Parameter | TensorKind::Buffer) | (Values::I64(_), TensorKind::Counter) => {
-            Ok(found.clone())
+        (Values::I64(_), TensorKind::Parameter | TensorKind::Buffer) => {
+            Err(mismatch("integers".to_owned(), "real numbers".to_owned()))
         }
-        (Values::I64(_), _) => Err(mismatch("integers".to_owned(), "real numbers".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// A tensor that was checked, as the network has it.
+fn fitted(found: StateTensor, wanted: &ExpectedTensor) -> StateTensor {
+    match (found.values, wanted.kind) {
         // Casting a whole file to half precision casts its counters too; nothing that is computed depends on them.
         (Values::F32(values), TensorKind::Counter) => {
-            let values = values.iter().map(|value| *value as i64).collect();
-            Ok(StateTensor { shape: found.shape.clone(), values: Values::I64(values) })
+            StateTensor { shape: found.shape, values: Values::I64(values.iter().map(|value| *value as i64).collect()) }
         }
+        (values, _) => StateTensor { shape: found.shape, values },
     }
 }
 

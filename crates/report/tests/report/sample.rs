@@ -31,6 +31,7 @@ pub fn environment(classes: &[&str]) -> Environment {
             ("train".into(), images([4920, 7080, 210])),
             ("validation".into(), images([600, 900, 41])),
         ]),
+        sources: None,
         patients: Some(BTreeMap::from([("test".into(), 1203), ("train".into(), 9411), ("validation".into(), 1188)])),
         patients_in_several_splits: vec![],
         trainable_parameters: 195_702,
