@@ -474,7 +474,7 @@ pub fn refuse_sealed(run: &RunDirectory) -> Outcome {
         false => Ok(()),
         true => Err(Failure::call(format!(
             "{}: the run belongs to a search, which chooses its winner without the test images; only the winner's are \
-             looked at, after the choice. Evaluate it on validation, or on other data with --data",
+             looked at, after the choice. Evaluate it on its own --split validation; for other data train it as a run by itself",
             run.path().display()
         ))),
     }

@@ -74,6 +74,9 @@ fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
     let whole = [&settings[..], &["--out", "whole"]].concat();
     let answer = search(folder.path(), &whole).succeeds();
     assert!(answer.stdout.contains("On the 8 test images: accuracy"), "{}", answer.stdout);
+    data_set(&folder.path().join("other"));
+    std::fs::rename(folder.path().join("other/data"), folder.path().join("copy")).unwrap();
+    disc(&folder.path().join("copy/test/normal/new.png"), false, 9);
     let winner = results(&folder.path().join("whole"))["winner"].as_str().unwrap().to_owned();
     let runs = folder.path().join("whole/runs");
     for run in std::fs::read_dir(&runs).unwrap().flatten() {
@@ -87,6 +90,10 @@ fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
             false => drop(evaluated.fails(2, &["chooses its winner without the test images"])),
         }
         roentgen(folder.path(), &["evaluate", &path, "--split", "validation"]).succeeds();
+        if !is_winner {
+            // Nor by way of a copy that is not quite the same.
+            roentgen(folder.path(), &["evaluate", &path, "--data", "copy"]).fails(2, &["train it as a run by itself"]);
+        }
     }
     // Finished, it stays as it is.
     let frontier = std::fs::read(folder.path().join("whole/frontier.csv")).unwrap();
