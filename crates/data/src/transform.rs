@@ -1,10 +1,13 @@
 //! From a decoded image to the numbers that the network sees: one path for training, evaluation, prediction, serving.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use roentgen_run::draw::ChaCha8Rng;
 
 use crate::raster::{Image, Raster, Rectangle, eight_bit};
-use crate::resize::{Sample, resize, resize_region};
-use crate::seed::{SeedParameters, rotate_and_crop};
+use crate::resize::{Sample, resize, resize_region, resize_rows};
+use crate::seed::{Rotation, SeedParameters};
 
 /// Mean of the channels red, green, blue over ImageNet, on the scale 0 to 1 (torchvision's weights expect it).
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -45,9 +48,9 @@ impl Transform {
                 self.apply_seed(image, &SeedParameters::draw(random, width, height), out);
             }
             (Augment::None, _) | (Augment::Seed, None) => match image {
-                Image::Gray8(raster) => normalise(&self.fixed(raster), out),
-                Image::Gray16(raster) => normalise(&self.fixed(raster), out),
-                Image::Rgb8(raster) => normalise(&self.fixed(raster), out),
+                Image::Gray8(raster) => self.fixed(raster, out),
+                Image::Gray16(raster) => self.fixed(raster, out),
+                Image::Rgb8(raster) => self.fixed(raster, out),
             },
         }
     }
@@ -59,12 +62,9 @@ impl Transform {
     /// Where `out` does not have `3 * S * S` elements, or the crop has no pixels.
     pub fn apply_seed(&self, image: &Image, parameters: &SeedParameters, out: &mut [f32]) {
         match image {
-            Image::Gray8(raster) => normalise(&self.seeded(raster, parameters), out),
-            Image::Gray16(raster) => normalise(&self.seeded(raster, parameters), out),
-            Image::Rgb8(raster) => normalise(&self.seeded(raster, parameters), out),
-        }
-        if parameters.flip {
-            out.chunks_exact_mut(self.image_size).for_each(<[f32]>::reverse);
+            Image::Gray8(raster) => self.seeded(raster, parameters, out),
+            Image::Gray16(raster) => self.seeded(raster, parameters, out),
+            Image::Rgb8(raster) => self.seeded(raster, parameters, out),
         }
     }
 
@@ -73,24 +73,44 @@ impl Transform {
         3 * self.image_size * self.image_size
     }
 
-    fn fixed<T: Sample, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>) -> Raster<T, CHANNELS> {
+    fn fixed<T: Unit, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>, out: &mut [f32]) {
         let size = self.image_size;
         let (width, height) = resized_size(raster.width(), raster.height(), size);
         // CenterCrop's int(round(... / 2)), ties to even. It never pads here: the short side is at least S.
         let start = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
         let crop = Rectangle { left: start(width), top: start(height), width: size, height: size };
-        resize_region(raster, (width, height), crop)
+        let read = |y: usize, columns: Range<usize>, row: &mut [T]| {
+            row.copy_from_slice(&raster.row(y)[columns.start * CHANNELS..columns.end * CHANNELS]);
+        };
+        let mut planes = Planes::new(size, false, out);
+        let write = |y, row: &[T]| planes.write::<T, CHANNELS>(y, row);
+        resize_rows::<T, CHANNELS>((raster.width(), raster.height()), (width, height), crop, read, write);
     }
 
-    fn seeded<T: Sample, const CHANNELS: usize>(
+    /// One pass from the resized image to `out`: rows of the crop are rotated as the second resizing asks for them, and
+    /// what it makes goes out normalised and mirrored.
+    fn seeded<T: Unit, const CHANNELS: usize>(
         &self,
         raster: &Raster<T, CHANNELS>,
-        parameters: &SeedParameters,
-    ) -> Raster<T, CHANNELS> {
-        let (width, height) = resized_size(raster.width(), raster.height(), self.image_size);
-        let resized = resize(raster, width, height);
-        let part = rotate_and_crop(&resized, parameters.angle_degrees, parameters.crop);
-        resize(&part, self.image_size, self.image_size)
+        &SeedParameters { angle_degrees, crop, flip }: &SeedParameters,
+        out: &mut [f32],
+    ) {
+        let size = self.image_size;
+        let (from, to) = ((raster.width(), raster.height()), resized_size(raster.width(), raster.height(), size));
+        let rotation = Rotation::new(to, angle_degrees);
+        let (resized, held) = if from == to {
+            (Cow::Borrowed(raster), Rectangle { left: 0, top: 0, width: to.0, height: to.1 })
+        } else {
+            let held = rotation.source_of(crop);
+            (Cow::Owned(resize_region(raster, to, held)), held)
+        };
+        let read = |y: usize, columns: Range<usize>, row: &mut [T]| {
+            rotation.read_row(&resized, held, (crop.left + columns.start, crop.top + y), row);
+        };
+        let mut planes = Planes::new(size, flip, out);
+        let write = |y, row: &[T]| planes.write::<T, CHANNELS>(y, row);
+        let whole = Rectangle { left: 0, top: 0, width: size, height: size };
+        resize_rows::<T, CHANNELS>((crop.width, crop.height), (size, size), whole, read, write);
     }
 }
 
@@ -122,15 +142,39 @@ pub fn resize_for_display(image: &Image, width: usize, height: usize) -> Image {
     }
 }
 
-/// A sample type on the scale 0 to 1.
+/// A sample type with a way to what the network sees.
 trait Unit: Sample {
     /// 0 to 1, in f32 as torchvision's ToTensor divides.
     fn unit(self) -> f32;
+    /// What the network sees of the sample in a channel.
+    fn normalised(self, channel: usize) -> f32 {
+        normalise(self.unit(), channel)
+    }
 }
+
+const fn normalise(unit: f32, channel: usize) -> f32 {
+    (unit - IMAGENET_MEAN[channel]) / IMAGENET_DEVIATION[channel]
+}
+
+/// What the network sees of each 8-bit sample in each channel: two divisions less for each of its inputs.
+static NORMALISED: [[f32; 256]; 3] = {
+    let mut table = [[0.0; 256]; 3];
+    let mut index = 0;
+    while index < 3 * 256 {
+        let (channel, sample) = (index / 256, index % 256);
+        table[channel][sample] = normalise(sample as f32 / 255.0, channel);
+        index += 1;
+    }
+    table
+};
 
 impl Unit for u8 {
     fn unit(self) -> f32 {
         f32::from(self) / 255.0
+    }
+
+    fn normalised(self, channel: usize) -> f32 {
+        NORMALISED[channel][usize::from(self)]
     }
 }
 
@@ -141,14 +185,31 @@ impl Unit for u16 {
     }
 }
 
-/// Pixels `[H, W, CHANNELS]` to normalised planes `[3, H, W]`; a single channel is repeated.
-fn normalise<T: Unit, const CHANNELS: usize>(raster: &Raster<T, CHANNELS>, out: &mut [f32]) {
-    let plane = raster.width() * raster.height();
-    assert_eq!(out.len(), 3 * plane, "the output holds [3, {}, {}]", raster.height(), raster.width());
-    for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
-        let (mean, deviation) = (IMAGENET_MEAN[channel], IMAGENET_DEVIATION[channel]);
-        for (value, pixel) in values.iter_mut().zip(raster.samples().chunks_exact(CHANNELS)) {
-            *value = (pixel[channel % CHANNELS].unit() - mean) / deviation;
+/// The normalised planes `[3, S, S]` of an image, filled row by row.
+struct Planes<'a> {
+    size: usize,
+    flip: bool,
+    planes: [&'a mut [f32]; 3],
+}
+
+impl<'a> Planes<'a> {
+    fn new(size: usize, flip: bool, out: &'a mut [f32]) -> Planes<'a> {
+        assert_eq!(out.len(), 3 * size * size, "the output holds [3, {size}, {size}]");
+        let (red, rest) = out.split_at_mut(size * size);
+        let (green, blue) = rest.split_at_mut(size * size);
+        Planes { size, flip, planes: [red, green, blue] }
+    }
+
+    /// Writes row `y` from pixels `[S, CHANNELS]`; a single channel is repeated.
+    fn write<T: Unit, const CHANNELS: usize>(&mut self, y: usize, pixels: &[T]) {
+        for (channel, plane) in self.planes.iter_mut().enumerate() {
+            let row = &mut plane[y * self.size..(y + 1) * self.size];
+            for (value, pixel) in row.iter_mut().zip(pixels.chunks_exact(CHANNELS)) {
+                *value = pixel[channel % CHANNELS].normalised(channel);
+            }
+            if self.flip {
+                row.reverse();
+            }
         }
     }
 }
@@ -182,6 +243,13 @@ mod tests {
         transform.apply(&image, Some(&mut stream(0, Purpose::Augment, 0, 0)), &mut random);
         assert_eq!(none, seed);
         assert_ne!(none, random);
+    }
+
+    #[test]
+    fn the_table_has_the_bits_of_the_formula() {
+        for (channel, sample) in (0..3).flat_map(|channel| (0..=255u8).map(move |sample| (channel, sample))) {
+            assert_eq!(sample.normalised(channel).to_bits(), normalise(sample.unit(), channel).to_bits());
+        }
     }
 
     #[test]
