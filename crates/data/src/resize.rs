@@ -226,7 +226,11 @@ fn span<W>(taps: &[Taps<W>]) -> Range<usize> {
     start..taps.iter().map(|taps| taps.start + taps.weights.len()).max().unwrap_or(start)
 }
 
-/// Filters rows of `size` (width, number) along themselves, two at a time, and writes rows of `[columns, CHANNELS]`.
+/// Pairs of rows that are filtered along themselves in step. A weight then serves for eight samples, and what the
+/// compiler sees is not one long sum, which it would take apart at the cost of more than it gains.
+const PAIRS: usize = 4;
+
+/// Filters rows of `size` (width, number) along themselves, and writes rows of `[columns, CHANNELS]`.
 fn along_rows<T: Sample, const CHANNELS: usize>(
     size: (usize, usize),
     mut read: impl FnMut(usize, &mut [T]),
@@ -234,36 +238,38 @@ fn along_rows<T: Sample, const CHANNELS: usize>(
     mut write: impl FnMut(usize, &[T]),
 ) {
     let mut inputs = [(); 2].map(|()| vec![T::default(); size.0 * CHANNELS]);
-    let mut outputs = [(); 2].map(|()| vec![T::default(); columns.len() * CHANNELS]);
-    let mut pairs = vec![T::START_PAIR; size.0 * CHANNELS];
-    for y in (0..size.1).step_by(2) {
-        let [first, second] = &mut inputs;
-        read(y, first);
-        let has_second = y + 1 < size.1;
-        if has_second {
-            read(y + 1, second);
+    let mut outputs = [(); 2 * PAIRS].map(|()| vec![T::default(); columns.len() * CHANNELS]);
+    let mut groups = vec![[T::pair(T::default(), T::default()); PAIRS]; size.0 * CHANNELS];
+    for top in (0..size.1).step_by(2 * PAIRS) {
+        // Rows beyond the last are filtered with what is left of others, and not written.
+        let rows = top..size.1.min(top + 2 * PAIRS);
+        for (pair, y) in rows.clone().step_by(2).enumerate() {
+            let [first, second] = &mut inputs;
+            read(y, first);
+            if y + 1 < rows.end {
+                read(y + 1, second);
+            }
+            for ((group, &first), &second) in groups.iter_mut().zip(&*first).zip(&*second) {
+                group[pair] = T::pair(first, second);
+            }
         }
-        for ((pair, &first), &second) in pairs.iter_mut().zip(&*first).zip(&*second) {
-            *pair = T::pair(first, second);
-        }
-        let [first, second] = &mut outputs;
-        let pixels = first.chunks_exact_mut(CHANNELS).zip(second.chunks_exact_mut(CHANNELS));
-        for ((first, second), column) in pixels.zip(columns) {
-            let mut sums = [T::START_PAIR; CHANNELS];
-            let inputs = &pairs[column.start * CHANNELS..(column.start + column.weights.len()) * CHANNELS];
+        for (x, column) in columns.iter().enumerate() {
+            let mut sums = [[T::START_PAIR; PAIRS]; CHANNELS];
+            let inputs = &groups[column.start * CHANNELS..(column.start + column.weights.len()) * CHANNELS];
             for (input, &weight) in inputs.chunks_exact(CHANNELS).zip(&column.weights) {
                 for channel in 0..CHANNELS {
-                    sums[channel] = T::accumulate_pair(sums[channel], input[channel], weight);
+                    for pair in 0..PAIRS {
+                        sums[channel][pair] = T::accumulate_pair(sums[channel][pair], input[channel][pair], weight);
+                    }
                 }
             }
-            for channel in 0..CHANNELS {
-                [first[channel], second[channel]] = T::finish_pair(sums[channel]);
+            for (channel, sums) in sums.into_iter().enumerate() {
+                for (rows, sums) in outputs.chunks_exact_mut(2).zip(sums) {
+                    [rows[0][x * CHANNELS + channel], rows[1][x * CHANNELS + channel]] = T::finish_pair(sums);
+                }
             }
         }
-        write(y, first);
-        if has_second {
-            write(y + 1, second);
-        }
+        rows.zip(&outputs).for_each(|(y, row)| write(y, row));
     }
 }
 
