@@ -1,5 +1,7 @@
 //! The words of the command line.
 
+use crate::bench::data::DataArguments;
+use crate::image_cache::ImageCacheArguments;
 use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -181,7 +183,7 @@ pub struct Settings {
     /// Side of the network's input in pixels [default: 224]
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
-    /// Augmentation of training images: seed is rotation, random crop and flip [default: seed]
+    /// Augmentation of training images: seed is rotation, random crop and flip; cxr never flips [default: seed]
     #[arg(long, value_name = "KIND")]
     pub augment: Option<AugmentKind>,
     /// Augmented views of each image, shown in turn, epoch after epoch [default: new ones each epoch]
@@ -247,6 +249,9 @@ pub struct Settings {
     /// Most disk space for values behind the frozen part, kept while training, in MiB; 0 keeps none [default: 4096]
     #[arg(long, value_name = "MIB")]
     pub cache_limit: Option<u64>,
+    /// Where decoded images are kept.
+    #[command(flatten)]
+    pub image_cache: ImageCacheArguments,
     /// How to train well.
     #[command(flatten)]
     pub recipe: Recipe,
@@ -268,6 +273,8 @@ pub enum AugmentKind {
     None,
     /// The assignment's.
     Seed,
+    /// Made for chest X-rays: small rotation and shift, contrast, no flip.
+    Cxr,
 }
 
 /// Undecodable images.
@@ -345,6 +352,9 @@ pub struct Evaluate {
     /// What to do with an image that cannot be decoded [default: as in training]
     #[arg(long, value_name = "WHAT")]
     pub on_bad_image: Option<OnBadImage>,
+    /// Where decoded images are kept.
+    #[command(flatten)]
+    pub image_cache: ImageCacheArguments,
     /// Print the metrics as JSON
     #[arg(long)]
     pub json: bool,
@@ -514,6 +524,9 @@ pub struct Bench {
     /// Show also where the time goes, stage by stage
     #[arg(long)]
     pub layers: bool,
+    /// Images in place of a network.
+    #[command(flatten)]
+    pub data: DataArguments,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -8,6 +8,7 @@ mod download;
 mod evaluate;
 mod experiment;
 mod failure;
+mod image_cache;
 mod interrupt;
 mod layers;
 mod lr_find;

@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use roentgen_run::draw::ChaCha8Rng;
 
+use crate::cxr::{self, CxrParameters, CxrSettings};
+use crate::planes::{Planes, Unit};
 use crate::raster::{Image, Raster, Rectangle, eight_bit};
-use crate::resize::{Sample, resize, resize_region, resize_rows};
+use crate::resize::{resize, resize_region, resize_rows};
 use crate::seed::{Rotation, SeedParameters};
 
 /// Mean of the channels red, green, blue over ImageNet, on the scale 0 to 1 (torchvision's weights expect it).
@@ -15,16 +17,18 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub const IMAGENET_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// What is changed at random while training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Augment {
     /// Nothing: the fixed transform.
     None,
     /// Rotation, random part, random mirror image; see [`crate::seed`].
     Seed,
+    /// Small rotation and shift, contrast, and where asked for CLAHE and the cut of a border; see [`crate::cxr`].
+    Cxr(CxrSettings),
 }
 
 /// The way from an image to a tensor of `[3, image_size, image_size]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transform {
     /// Side of the network's input in pixels, at least 1; 224 for torchvision's weights.
     pub image_size: usize,
@@ -36,7 +40,7 @@ impl Transform {
     /// Writes the normalised tensor `[3, S, S]` (red, green, blue planes; (value / 255 - mean) / deviation with
     /// ImageNet's numbers) into `out`.
     ///
-    /// The fixed transform is torchvision's Resize(round(S * 256 / 224)) and CenterCrop(S). [`Augment::Seed`] needs a
+    /// The fixed transform is torchvision's Resize(round(S * 256 / 224)) and CenterCrop(S). An augmentation needs a
     /// generator; without one (evaluation, prediction) the fixed transform is applied, whatever `augment` says.
     ///
     /// # Panics
@@ -47,7 +51,11 @@ impl Transform {
                 let (width, height) = resized_size(image.width(), image.height(), self.image_size);
                 self.apply_seed(image, &SeedParameters::draw(random, width, height), out);
             }
-            (Augment::None, _) | (Augment::Seed, None) => match image {
+            (Augment::Cxr(settings), Some(random)) => {
+                let parameters = CxrParameters::draw(&settings, random);
+                self.apply_cxr(image, &settings, &parameters, out);
+            }
+            (Augment::None, _) | (_, None) => match image {
                 Image::Gray8(raster) => self.fixed(raster, out),
                 Image::Gray16(raster) => self.fixed(raster, out),
                 Image::Rgb8(raster) => self.fixed(raster, out),
@@ -65,6 +73,18 @@ impl Transform {
             Image::Gray8(raster) => self.seeded(raster, parameters, out),
             Image::Gray16(raster) => self.seeded(raster, parameters, out),
             Image::Rgb8(raster) => self.seeded(raster, parameters, out),
+        }
+    }
+
+    /// The augmentation `cxr` with given parameters. Otherwise as [`Transform::apply`].
+    ///
+    /// # Panics
+    /// Where `out` does not have `3 * S * S` elements.
+    pub fn apply_cxr(&self, image: &Image, settings: &CxrSettings, parameters: &CxrParameters, out: &mut [f32]) {
+        match image {
+            Image::Gray8(raster) => cxr::apply(raster, settings, parameters, self.image_size, out),
+            Image::Gray16(raster) => cxr::apply(raster, settings, parameters, self.image_size, out),
+            Image::Rgb8(raster) => cxr::apply(raster, settings, parameters, self.image_size, out),
         }
     }
 
@@ -117,9 +137,25 @@ impl Transform {
 /// Width and height after torchvision's Resize(round(`image_size` * 256 / 224)): the short side gets this length, the
 /// long side int(length * long / short).
 pub fn resized_size(width: usize, height: usize, image_size: usize) -> (usize, usize) {
-    // 256 / 224 is 8 / 7; a half cannot occur, so that the rounding rule does not matter.
-    let short = (16 * image_size + 7) / 14;
+    let short = short_side(image_size);
     if width <= height { (short, short * height / width) } else { (short * width / height, short) }
+}
+
+/// Length of an image's short side before the crop: round(`image_size` * 256 / 224).
+pub(crate) fn short_side(image_size: usize) -> usize {
+    // 256 / 224 is 8 / 7; a half cannot occur, so that the rounding rule does not matter.
+    (16 * image_size + 7) / 14
+}
+
+/// The image as every transform for `image_size` resizes it first. Once more changes nothing.
+pub(crate) fn resized(image: Image, image_size: usize) -> Image {
+    let to = resized_size(image.width(), image.height(), image_size);
+    match image {
+        image if to == (image.width(), image.height()) => image,
+        Image::Gray8(raster) => Image::Gray8(resize(&raster, to.0, to.1)),
+        Image::Gray16(raster) => Image::Gray16(resize(&raster, to.0, to.1)),
+        Image::Rgb8(raster) => Image::Rgb8(resize(&raster, to.0, to.1)),
+    }
 }
 
 /// Resizes to exactly `width` x `height` for a picture that people look at: bilinear with antialias, 8 bits, grey
@@ -139,78 +175,6 @@ pub fn resize_for_display(image: &Image, width: usize, height: usize) -> Image {
             }))
         }
         Image::Rgb8(raster) => Image::Rgb8(resize(raster, width, height)),
-    }
-}
-
-/// A sample type with a way to what the network sees.
-trait Unit: Sample {
-    /// 0 to 1, in f32 as torchvision's ToTensor divides.
-    fn unit(self) -> f32;
-    /// What the network sees of the sample in a channel.
-    fn normalised(self, channel: usize) -> f32 {
-        normalise(self.unit(), channel)
-    }
-}
-
-const fn normalise(unit: f32, channel: usize) -> f32 {
-    (unit - IMAGENET_MEAN[channel]) / IMAGENET_DEVIATION[channel]
-}
-
-/// What the network sees of each 8-bit sample in each channel: two divisions less for each of its inputs.
-static NORMALISED: [[f32; 256]; 3] = {
-    let mut table = [[0.0; 256]; 3];
-    let mut index = 0;
-    while index < 3 * 256 {
-        let (channel, sample) = (index / 256, index % 256);
-        table[channel][sample] = normalise(sample as f32 / 255.0, channel);
-        index += 1;
-    }
-    table
-};
-
-impl Unit for u8 {
-    fn unit(self) -> f32 {
-        f32::from(self) / 255.0
-    }
-
-    fn normalised(self, channel: usize) -> f32 {
-        NORMALISED[channel][usize::from(self)]
-    }
-}
-
-impl Unit for u16 {
-    fn unit(self) -> f32 {
-        // 1/257 onto the scale of 8 bits, then 1/255.
-        f32::from(self) / 65535.0
-    }
-}
-
-/// The normalised planes `[3, S, S]` of an image, filled row by row.
-struct Planes<'a> {
-    size: usize,
-    flip: bool,
-    planes: [&'a mut [f32]; 3],
-}
-
-impl<'a> Planes<'a> {
-    fn new(size: usize, flip: bool, out: &'a mut [f32]) -> Planes<'a> {
-        assert_eq!(out.len(), 3 * size * size, "the output holds [3, {size}, {size}]");
-        let (red, rest) = out.split_at_mut(size * size);
-        let (green, blue) = rest.split_at_mut(size * size);
-        Planes { size, flip, planes: [red, green, blue] }
-    }
-
-    /// Writes row `y` from pixels `[S, CHANNELS]`; a single channel is repeated.
-    fn write<T: Unit, const CHANNELS: usize>(&mut self, y: usize, pixels: &[T]) {
-        for (channel, plane) in self.planes.iter_mut().enumerate() {
-            let row = &mut plane[y * self.size..(y + 1) * self.size];
-            for (value, pixel) in row.iter_mut().zip(pixels.chunks_exact(CHANNELS)) {
-                *value = pixel[channel % CHANNELS].normalised(channel);
-            }
-            if self.flip {
-                row.reverse();
-            }
-        }
     }
 }
 
@@ -243,13 +207,6 @@ mod tests {
         transform.apply(&image, Some(&mut stream(0, Purpose::Augment, 0, 0)), &mut random);
         assert_eq!(none, seed);
         assert_ne!(none, random);
-    }
-
-    #[test]
-    fn the_table_has_the_bits_of_the_formula() {
-        for (channel, sample) in (0..3).flat_map(|channel| (0..=255u8).map(move |sample| (channel, sample))) {
-            assert_eq!(sample.normalised(channel).to_bits(), normalise(sample.unit(), channel).to_bits());
-        }
     }
 
     #[test]

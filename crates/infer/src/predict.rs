@@ -1,6 +1,8 @@
 //! Running a model over images.
 
-use roentgen_data::{Augment, Batch, DataError, Limits, Loader, LoaderRequest, Manifest, Transform, decode};
+use roentgen_data::{
+    Augment, Batch, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode,
+};
 use roentgen_nn::loss::{cross_entropy, softmax};
 use roentgen_nn::{
     Arithmetic, CompileRequest, Draws, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore,
@@ -81,6 +83,7 @@ pub struct Predictor {
     output: roentgen_nn::ValueId,
     transform: Transform,
     threads: usize,
+    image_cache: Option<Arc<ImageCache>>,
 }
 
 impl Predictor {
@@ -112,7 +115,13 @@ impl Predictor {
             output: network.output(),
             transform: Transform { image_size: network.image_size(), augment: Augment::None },
             threads: engine.threads(),
+            image_cache: None,
         })
+    }
+
+    /// Takes the images of a manifest from a cache where there is one, and keeps them there.
+    pub fn with_image_cache(self, image_cache: Option<Arc<ImageCache>>) -> Predictor {
+        Predictor { image_cache, ..self }
     }
 
     /// Logits of a batch of normalised images `[N, 3, S, S]`, appended to `logits`.
@@ -150,6 +159,7 @@ impl Predictor {
             rows,
             batch_size: self.batch,
             transform: self.transform,
+            cache: self.image_cache.clone(),
             seed: 0,
             epoch: 0,
             threads: self.threads,

@@ -116,7 +116,7 @@ impl<'a> Feed<'a> {
         let records = views * self.setup.manifest.rows.len();
         let kind = match self.transform.augment {
             Augment::None => "plain",
-            Augment::Seed => "augmented",
+            Augment::Seed | Augment::Cxr(_) => "augmented",
         };
         for id in self.cuts.clone() {
             let value = self.setup.network.value(id);
@@ -153,6 +153,7 @@ impl<'a> Feed<'a> {
         let draws = match self.transform.augment {
             Augment::None => "none".to_owned(),
             Augment::Seed => format!("seed {} views {:?}", setup.config.training.seed, self.views),
+            Augment::Cxr(cxr) => format!("{cxr:?} {} views {:?}", setup.config.training.seed, self.views),
         };
         let arithmetic = setup.arithmetic();
         let texts = [
@@ -200,6 +201,7 @@ impl<'a> Feed<'a> {
             rows,
             batch_size,
             transform: self.transform,
+            cache: self.setup.image_cache.clone(),
             seed: self.setup.config.training.seed,
             epoch: self.view,
             threads: self.engine.threads(),

@@ -259,6 +259,8 @@ fn refuse_other_settings(job: &Job) -> Outcome {
     let engine = &mut here.engine;
     (engine.threads, engine.device) = (there.engine.threads, there.engine.device);
     (engine.memory_limit_mib, engine.cache_limit_mib) = (there.engine.memory_limit_mib, there.engine.cache_limit_mib);
+    engine.image_cache.clone_from(&there.engine.image_cache);
+    engine.image_cache_limit_mib = there.engine.image_cache_limit_mib;
     here.data.root.clone_from(&there.data.root);
     if there.training.epochs < here.training.epochs {
         here.training.epochs = there.training.epochs;

@@ -13,6 +13,7 @@ mod diverging;
 mod experiment;
 mod full_disk;
 mod help;
+mod image_cache;
 #[cfg(unix)]
 mod interrupt;
 mod kill;
