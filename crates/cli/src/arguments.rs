@@ -40,6 +40,8 @@ pub enum Command {
     Weights(Weights),
     /// Measure how fast this machine trains and classifies
     Bench(Bench),
+    /// Look at data sets before anything is trained on them
+    Data(crate::data::Data),
 }
 
 /// `roentgen demo`

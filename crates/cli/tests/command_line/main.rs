@@ -20,6 +20,7 @@ mod kill;
 mod leaks;
 mod lr_find;
 mod output;
+mod preview;
 mod search;
 mod skipping;
 mod start_weights;
