@@ -53,7 +53,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    command = [arguments.roentgen, "bench", "--data", *arguments.files, "--augment", "seed", "--threads", "1", "--rounds", "1",
+    command = [arguments.roentgen, "bench", "--data", *arguments.files, "--augment", "seed", "--threads", "1", "--rounds", "3",
                "--json"]
     transform = peer()
     peer_images_per_s(arguments.files, transform)
