@@ -5,6 +5,8 @@ use crate::completions::{Completions, Man};
 use crate::explain::Explain;
 use crate::export::Export;
 use crate::import::Import;
+use crate::bench::data::DataArguments;
+use crate::image_cache::ImageCacheArguments;
 use crate::recipe::Recipe;
 use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -58,6 +60,8 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual page, or write one a command
     Man(Man),
+    /// Look at data sets before anything is trained on them
+    Data(crate::data::Data),
 }
 
 /// `roentgen demo`
@@ -201,7 +205,7 @@ pub struct Settings {
     /// Side of the network's input in pixels [default: 224]
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
-    /// Augmentation of training images: seed is rotation, random crop and flip [default: seed]
+    /// Augmentation of training images: seed is rotation, random crop and flip; cxr never flips [default: seed]
     #[arg(long, value_name = "KIND")]
     pub augment: Option<AugmentKind>,
     /// Augmented views of each image, shown in turn, epoch after epoch [default: new ones each epoch]
@@ -267,6 +271,9 @@ pub struct Settings {
     /// Most disk space for values behind the frozen part, kept while training, in MiB; 0 keeps none [default: 4096]
     #[arg(long, value_name = "MIB")]
     pub cache_limit: Option<u64>,
+    /// Where decoded images are kept.
+    #[command(flatten)]
+    pub image_cache: ImageCacheArguments,
     /// How to train well.
     #[command(flatten)]
     pub recipe: Recipe,
@@ -288,6 +295,8 @@ pub enum AugmentKind {
     None,
     /// The assignment's.
     Seed,
+    /// Made for chest X-rays: small rotation and shift, contrast, no flip.
+    Cxr,
 }
 
 /// Undecodable images.
@@ -365,6 +374,9 @@ pub struct Evaluate {
     /// What to do with an image that cannot be decoded [default: as in training]
     #[arg(long, value_name = "WHAT")]
     pub on_bad_image: Option<OnBadImage>,
+    /// Where decoded images are kept.
+    #[command(flatten)]
+    pub image_cache: ImageCacheArguments,
     /// Print the metrics as JSON
     #[arg(long)]
     pub json: bool,
@@ -546,6 +558,9 @@ pub struct Bench {
     /// Show also where the time goes, stage by stage
     #[arg(long)]
     pub layers: bool,
+    /// Images in place of a network.
+    #[command(flatten)]
+    pub data: DataArguments,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -1,5 +1,6 @@
 //! `roentgen bench`: how fast this machine trains and classifies, beside what its processor could do at best.
 
+pub mod data;
 mod measure;
 mod table;
 
@@ -81,6 +82,9 @@ pub fn run(arguments: &Bench) -> Outcome {
         if !(1..=LARGEST).contains(&value) {
             return Err(Failure::call(format!("{option} is {value}; expected from 1 to {LARGEST}")));
         }
+    }
+    if !arguments.data.data.is_empty() {
+        return data::run(arguments);
     }
     let defaults = NetworkSettings::default();
     let head = Head::Replaced { hidden: defaults.hidden, dropout: defaults.dropout, classes: 2 };

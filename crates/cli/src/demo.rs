@@ -2,6 +2,7 @@
 
 use crate::arguments::{Demo, Evaluate, Thresholds};
 use crate::failure::{Failure, Outcome};
+use crate::image_cache::ImageCacheArguments;
 use crate::{evaluate, train};
 use roentgen_data::phantom::{self, PhantomSet};
 use roentgen_run::config::{Augmentation, Select};
@@ -49,6 +50,7 @@ pub fn run(arguments: &Demo) -> Outcome {
         thresholds: Thresholds::default(),
         images: 8,
         on_bad_image: None,
+        image_cache: ImageCacheArguments::default(),
         json: false,
         precision: None,
         exact: false,
@@ -76,5 +78,7 @@ fn configuration(arguments: &Demo) -> Config {
     config.training.select = Select::Best;
     config.training.seed = arguments.seed;
     config.engine.threads = arguments.threads;
+    // Phantoms are drawn once, and decoded fast at this size.
+    config.engine.image_cache = Some("off".into());
     config
 }

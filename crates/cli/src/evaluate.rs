@@ -4,9 +4,9 @@ use crate::arguments::{Evaluate, Report};
 use crate::display::displayed;
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{add_groups, apply_validation, positive_class, predictions, resampling, threshold_rules};
-use crate::{progress, resolve, search, start};
+use crate::{image_cache, progress, resolve, search, start};
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Limits, Manifest, Row, Split, decode};
+use roentgen_data::{DataError, ImageCache, Limits, Manifest, Row, Split, decode};
 use roentgen_eval::{Metrics, Predictions, best_and_worst, format_table};
 use roentgen_infer::explain::{ExplainError, Explainer, Method};
 use roentgen_infer::{Model, Predictor};
@@ -77,6 +77,9 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
         search::refuse_sealed(run)?;
     }
     let label_of = labels(&manifest, &classes, &arguments.map)?;
+    let mut engine = config.engine.clone();
+    arguments.image_cache.apply(&mut engine);
+    answering.image_cache = image_cache::open(&engine);
     let Answers { table, rows, bad } = answering.split(&manifest, &label_of, split)?;
     let file = run.predictions_file(&name);
     let answers = predictions(&table, &file)?;
@@ -118,6 +121,7 @@ struct Answering {
     arithmetic: Arithmetic,
     memory_limit_bytes: Option<usize>,
     on_bad_image: OnBadImage,
+    image_cache: Option<Arc<ImageCache>>,
 }
 
 /// What a model answered for a split.
@@ -133,6 +137,7 @@ impl Answering {
     fn new(run: &RunDirectory, config: &Config, arguments: &Evaluate) -> Outcome<Answering> {
         let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
         Ok(Answering {
+            image_cache: None,
             model: Model::open(run.path())?,
             engine: start::engine(arguments.threads.or(config.engine.threads))?,
             arithmetic: resolve::arithmetic_of_run(&config.engine, arguments.precision, arguments.exact),
@@ -159,7 +164,8 @@ impl Answering {
     /// Answers for a split; `label_of` says which of the model's classes each class of the data is.
     fn split(&mut self, manifest: &Arc<Manifest>, label_of: &[usize], split: Split) -> Outcome<Answers> {
         let rows = manifest.require_split(split)?;
-        let bad = start::bad_rows(manifest, &rows, self.on_bad_image, self.engine.threads())?;
+        let cache = self.image_cache.as_deref().map(|cache| (cache, self.model.network.image_size()));
+        let bad = start::bad_rows(manifest, &rows, self.on_bad_image, self.engine.threads(), cache)?;
         let rows: Vec<usize> = rows.into_iter().filter(|row| bad.iter().all(|(skipped, _)| skipped != row)).collect();
         if rows.is_empty() {
             let root = manifest.root.display();
@@ -167,7 +173,8 @@ impl Answering {
         }
         let bar = progress::bar(rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
         let mut predictor =
-            Predictor::new(&self.engine, &self.model.network, self.arithmetic, self.memory_limit_bytes)?;
+            Predictor::new(&self.engine, &self.model.network, self.arithmetic, self.memory_limit_bytes)?
+                .with_image_cache(self.image_cache.clone());
         let store = &mut self.model.store;
         let answers = predictor.rows(store, ParameterSet::Live, manifest, rows.clone(), |done| {
             bar.set_position(done as u64);

@@ -5,6 +5,7 @@ mod bench;
 mod card;
 mod compare;
 mod completions;
+mod data;
 mod demo;
 mod display;
 mod download;
@@ -14,6 +15,7 @@ mod explain;
 mod export;
 mod failure;
 mod import;
+mod image_cache;
 mod interrupt;
 mod layers;
 mod lr_find;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Man(arguments) => completions::man(&arguments),
+        Command::Data(arguments) => data::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,15 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
     set(&mut config.data.root, data);
     set(&mut config.data.image_size, settings.image_size.as_ref());
     set(&mut config.data.augment, settings.augment.map(augmentation).as_ref());
+    match (settings.augment, config.data.augment) {
+        // With its parameters spelled out.
+        (_, config::Augmentation::Cxr) => {
+            config.data.cxr.get_or_insert_default();
+        }
+        // The file's were another augmentation's.
+        (Some(_), _) => config.data.cxr = None,
+        (None, _) => {}
+    }
     if settings.views.is_some() {
         config.data.views = settings.views;
     }
@@ -72,6 +81,7 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
         config.engine.memory_limit_mib = settings.memory_limit;
     }
     set(&mut config.engine.cache_limit_mib, settings.cache_limit.as_ref());
+    settings.image_cache.apply(&mut config.engine);
     Ok(())
 }
 
@@ -83,6 +93,7 @@ pub fn only_resumable(settings: &Settings) -> Outcome {
         threads: settings.threads,
         memory_limit: settings.memory_limit,
         cache_limit: settings.cache_limit,
+        image_cache: settings.image_cache.clone(),
         ..Settings::default()
     };
     // Both are plain data without order: their printed forms differ where they do.
@@ -91,7 +102,8 @@ pub fn only_resumable(settings: &Settings) -> Outcome {
     }
     Err(Failure::call(
         "--resume goes on with the settings of the run; beside it only --data, --epochs, --threads, --memory-limit, \
-         --cache-limit and --allow-leaks can be given: for other settings begin a run with --config RUN/config.toml --out DIR",
+         --cache-limit, --cache, --image-cache-limit and --allow-leaks can be given: for other settings begin a run with \
+         --config RUN/config.toml --out DIR",
     ))
 }
 
@@ -108,10 +120,12 @@ fn class_weights(text: &str) -> Outcome<ClassWeights> {
     }
 }
 
-fn augmentation(given: AugmentKind) -> config::Augmentation {
+/// The configuration's word for it.
+pub fn augmentation(given: AugmentKind) -> config::Augmentation {
     match given {
         AugmentKind::None => config::Augmentation::None,
         AugmentKind::Seed => config::Augmentation::Seed,
+        AugmentKind::Cxr => config::Augmentation::Cxr,
     }
 }
 

@@ -174,6 +174,7 @@ impl<'a> Search<'a> {
         let engine = roentgen_run::config::EngineSettings::default();
         (base.engine.threads, base.engine.memory_limit_mib) = (engine.threads, engine.memory_limit_mib);
         base.engine.cache_limit_mib = engine.cache_limit_mib;
+        (base.engine.image_cache, base.engine.image_cache_limit_mib) = (None, None);
         let plans = self.candidates.iter().map(|c| (c.name.clone(), c.selectors.clone())).collect();
         let a = self.arguments;
         format!(

@@ -4,7 +4,7 @@ use crate::download;
 use crate::failure::{Failure, Outcome};
 use crate::progress;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Fold, Manifest, check_images};
+use roentgen_data::{DataError, Fold, ImageCache, Manifest, check_images};
 use roentgen_nn::weights::official_file;
 use roentgen_nn::{Head, architecture};
 use roentgen_run::RunDirectory;
@@ -51,18 +51,19 @@ pub fn manifest(root: &Path, cross_validation: Option<CrossValidation>) -> Outco
 }
 
 /// Rows that cannot be decoded, with why; looked for where they are to be skipped. An empty list where they are not:
-/// the first one met is then an error.
+/// the first one met is then an error. Decoded images are kept in `cache`, for networks of an image size.
 pub fn bad_rows(
     manifest: &Manifest,
     rows: &[usize],
     what: OnBadImage,
     threads: usize,
+    cache: Option<(&ImageCache, usize)>,
 ) -> Outcome<Vec<(usize, DataError)>> {
     if what == OnBadImage::Fail {
         return Ok(Vec::new());
     }
     let bar = progress::bar(rows.len() as u64, "checking images {wide_bar} {pos}/{len}");
-    let bad = check_images(manifest, rows, threads, |done| bar.set_position(done as u64))?;
+    let bad = check_images(manifest, rows, threads, cache, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for (_, error) in &bad {
         eprintln!("skipped: {error}");

@@ -3,8 +3,8 @@
 use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
 use crate::progress::TrainingProgress;
-use crate::{interrupt, lr_find, resolve, start};
-use roentgen_data::{DataError, Manifest};
+use crate::{image_cache, interrupt, lr_find, resolve, start};
+use roentgen_data::{DataError, ImageCache, Manifest};
 use roentgen_nn::Engine;
 use roentgen_run::config::FrozenBatchNorm;
 use roentgen_run::directory::RunState;
@@ -179,6 +179,7 @@ pub struct Data {
     /// The images.
     pub manifest: Arc<Manifest>,
     bad: Vec<(usize, DataError)>,
+    image_cache: Option<Arc<ImageCache>>,
 }
 
 impl Data {
@@ -189,8 +190,10 @@ impl Data {
         check_leaks(&manifest, allow_leaks)?;
         // The test images as well: the report lists what evaluation will leave out.
         let all: Vec<usize> = (0..manifest.rows.len()).collect();
-        let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads())?;
-        Ok(Data { manifest, bad })
+        let image_cache = image_cache::open(&config.engine);
+        let cache = image_cache.as_deref().map(|cache| (cache, config.data.image_size));
+        let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads(), cache)?;
+        Ok(Data { manifest, bad, image_cache })
     }
 }
 
@@ -218,6 +221,7 @@ impl Ready {
             false => start::weight_file(&config.network.weights, &config.network.architecture)?,
         };
         let mut setup = Setup::new(config, data.manifest.clone(), &skip, weights.as_deref(), run)?;
+        setup.image_cache.clone_from(&data.image_cache);
         let run = &setup.run;
         let mut environment = environment(&setup, engine, &data.bad, notices);
         if resumes {

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::cache::ImageCache;
 use crate::decode::{Limits, decode};
 use crate::error::DataError;
 use crate::manifest::Manifest;
 
-/// Decodes the images of `rows` on `threads` threads and returns those that cannot be, in the order of `rows`.
+/// Decodes the images of `rows` on `threads` threads and returns those that cannot be, in the order of `rows`; with a
+/// `cache`, for networks of an image size, they are decoded into it, and those that are there already are not decoded.
 /// `progress` is called after each image with the number done so far, from any of the threads.
 ///
 /// # Errors
@@ -18,12 +20,17 @@ pub fn check_images(
     manifest: &Manifest,
     rows: &[usize],
     threads: usize,
+    cache: Option<(&ImageCache, usize)>,
     progress: impl Fn(usize) + Sync,
 ) -> Result<Vec<(usize, DataError)>, DataError> {
     let limits = Limits::default();
     let done = AtomicUsize::new(0);
     let check = |&row: &usize| {
-        let outcome = decode(&manifest.path_of(row), &limits);
+        let path = manifest.path_of(row);
+        let outcome = match cache {
+            Some((cache, image_size)) => cache.read(&path, &limits, image_size),
+            None => decode(&path, &limits),
+        };
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         outcome.err().map(|error| (row, error))
     };

@@ -6,7 +6,10 @@
 //!
 //! This crate does not know any network.
 
+pub mod cache;
 pub mod check;
+mod clahe;
+pub mod cxr;
 pub mod decode;
 pub mod error;
 mod folders;
@@ -14,17 +17,20 @@ mod folds;
 pub mod loader;
 pub mod manifest;
 pub mod phantom;
+mod planes;
 pub mod raster;
 mod resize;
 pub mod seed;
 mod table;
 pub mod transform;
 
+pub use cache::{CacheNotice, CacheUse, ImageCache};
 pub use check::check_images;
+pub use cxr::{CxrParameters, CxrSettings};
 pub use decode::{Limits, decode, decode_bytes};
 pub use error::DataError;
 pub use folds::Fold;
-pub use loader::{Batch, Loader, LoaderRequest, balanced_order, epoch_order};
+pub use loader::{Batch, Loader, LoaderRequest, balanced_order, epoch_order, load_image};
 pub use manifest::{Manifest, Row, SharedPatient, Split};
 pub use raster::{Image, Raster, Rectangle};
 pub use seed::SeedParameters;

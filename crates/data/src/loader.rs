@@ -5,6 +5,7 @@
 //! number of threads nor what they happen to do first can be seen in it.
 
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -15,8 +16,9 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use roentgen_run::draw::{Purpose, stream};
+use roentgen_run::draw::{ChaCha8Rng, Purpose, stream};
 
+use crate::cache::ImageCache;
 use crate::check::image_threads;
 use crate::decode::{Limits, decode};
 use crate::error::DataError;
@@ -34,6 +36,8 @@ pub struct LoaderRequest {
     pub batch_size: usize,
     /// From an image to a tensor.
     pub transform: Transform,
+    /// Where decoded images are kept; they are decoded each time where absent. It changes no bit of a batch.
+    pub cache: Option<Arc<ImageCache>>,
     /// The run's seed, for the augmentation.
     pub seed: u64,
     /// The epoch, for the augmentation.
@@ -171,7 +175,6 @@ fn make_batches(
 /// Decodes and transforms the rows of `batch` into its images. All images of the batch are tried, so that the error is
 /// that of its first bad row, whichever thread meets one first.
 fn fill(request: &LoaderRequest, cancelled: &AtomicBool, batch: &mut Batch) -> Result<(), DataError> {
-    let limits = Limits::default();
     let outcomes: Vec<Result<(), DataError>> = batch
         .images
         .par_chunks_exact_mut(request.transform.tensor_len())
@@ -180,16 +183,40 @@ fn fill(request: &LoaderRequest, cancelled: &AtomicBool, batch: &mut Batch) -> R
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let image = decode(&request.manifest.path_of(row), &limits)?;
-            let mut random = match request.transform.augment {
-                Augment::None => None,
-                Augment::Seed => Some(stream(request.seed, Purpose::Augment, request.epoch, row as u64)),
-            };
-            request.transform.apply(&image, random.as_mut(), tensor);
-            Ok(())
+            let path = request.manifest.path_of(row);
+            let random = || stream(request.seed, Purpose::Augment, request.epoch, row as u64);
+            load_image(&path, &request.transform, request.cache.as_deref(), random, tensor)
         })
         .collect();
     outcomes.into_iter().collect()
+}
+
+/// From an image file, or its entry in `cache`, to the tensor `[3, S, S]` in `out`. `random` makes the generator of an
+/// augmentation, and is not called where there is none.
+///
+/// # Errors
+/// As [`decode`].
+///
+/// # Panics
+/// Where `out` does not have [`Transform::tensor_len`] elements.
+pub fn load_image(
+    path: &Path,
+    transform: &Transform,
+    cache: Option<&ImageCache>,
+    random: impl FnOnce() -> ChaCha8Rng,
+    out: &mut [f32],
+) -> Result<(), DataError> {
+    let limits = Limits::default();
+    let image = match cache {
+        Some(cache) => cache.read(path, &limits, transform.image_size)?,
+        None => decode(path, &limits)?,
+    };
+    let mut random = match transform.augment {
+        Augment::None => None,
+        Augment::Seed | Augment::Cxr(_) => Some(random()),
+    };
+    transform.apply(&image, random.as_mut(), out);
+    Ok(())
 }
 
 /// The order of the rows in an epoch: as given, or shuffled by (seed, epoch) alone.

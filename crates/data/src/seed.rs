@@ -72,42 +72,90 @@ fn draw_crop(random: &mut impl Rng, width: usize, height: usize) -> Rectangle {
     }
 }
 
-/// Rotates about the centre without changing the size, and returns the part `crop` of the result. Nearest neighbour,
-/// zero outside: Pillow's `Image.rotate` without `expand`, whose matrix has 16 fractional bits (`affine_fixed` in
-/// Geometry.c).
-pub(crate) fn rotate_and_crop<T: Copy + Default, const CHANNELS: usize>(
-    source: &Raster<T, CHANNELS>,
-    angle_degrees: f64,
-    crop: Rectangle,
-) -> Raster<T, CHANNELS> {
-    let (width, height) = (source.width() as f64, source.height() as f64);
-    let angle = -angle_degrees.rem_euclid(360.0).to_radians();
-    let round15 = |value: f64| (value * 1e15).round() / 1e15;
-    let (cosine, sine) = (round15(angle.cos()), round15(angle.sin()));
-    // Source column = cosine x + sine y + column_shift; source row = -sine x + cosine y + row_shift.
-    let column_shift = cosine * (-width / 2.0) + sine * (-height / 2.0) + width / 2.0;
-    let row_shift = -sine * (-width / 2.0) + cosine * (-height / 2.0) + height / 2.0;
-    // Pixel centres lie at one half.
-    let fixed = |value: f64| (value * 65536.0 + 0.5).floor() as i64;
-    let (column_per_x, column_per_y) = (fixed(cosine), fixed(sine));
-    let (row_per_x, row_per_y) = (fixed(-sine), fixed(cosine));
-    let column_start = fixed(column_shift + cosine * 0.5 + sine * 0.5);
-    let row_start = fixed(row_shift - sine * 0.5 + cosine * 0.5);
+/// A rotation about the centre that keeps the image's size. Nearest neighbour, zero outside: Pillow's `Image.rotate`
+/// without `expand`, whose matrix has 16 fractional bits (`affine_fixed` in Geometry.c).
+pub(crate) struct Rotation {
+    size: (usize, usize),
+    /// Source column of pixel (0, 0), and what a step to the right and one down add to it.
+    column: [i64; 3],
+    /// The same of the source row.
+    row: [i64; 3],
+}
 
-    Raster::from_rows(crop.width, crop.height, T::default(), |y, out| {
-        let y = (crop.top + y) as i64;
-        let mut column = column_start + y * column_per_y + crop.left as i64 * column_per_x;
-        let mut row = row_start + y * row_per_y + crop.left as i64 * row_per_x;
+impl Rotation {
+    /// Counter-clockwise, of an image of `size` (width, height).
+    pub(crate) fn new(size: (usize, usize), angle_degrees: f64) -> Rotation {
+        let (width, height) = (size.0 as f64, size.1 as f64);
+        let angle = -angle_degrees.rem_euclid(360.0).to_radians();
+        let round15 = |value: f64| (value * 1e15).round() / 1e15;
+        let (cosine, sine) = (round15(angle.cos()), round15(angle.sin()));
+        // Source column = cosine x + sine y + column_shift; source row = -sine x + cosine y + row_shift.
+        let column_shift = cosine * (-width / 2.0) + sine * (-height / 2.0) + width / 2.0;
+        let row_shift = -sine * (-width / 2.0) + cosine * (-height / 2.0) + height / 2.0;
+        // Pixel centres lie at one half.
+        let fixed = |value: f64| (value * 65536.0 + 0.5).floor() as i64;
+        Rotation {
+            size,
+            column: [fixed(column_shift + cosine * 0.5 + sine * 0.5), fixed(cosine), fixed(sine)],
+            row: [fixed(row_shift - sine * 0.5 + cosine * 0.5), fixed(-sine), fixed(cosine)],
+        }
+    }
+
+    /// Source position of a pixel, with 16 fractional bits: column and row.
+    fn position(&self, x: usize, y: usize) -> (i64, i64) {
+        let at = |[start, per_x, per_y]: [i64; 3]| start + x as i64 * per_x + y as i64 * per_y;
+        (at(self.column), at(self.row))
+    }
+
+    /// The part of the source that the pixels of `crop` come from; all of the source where none does.
+    pub(crate) fn source_of(&self, crop: Rectangle) -> Rectangle {
+        // The map is linear, also in its fixed-point numbers: its extremes lie at the corners.
+        let (right, bottom) = (crop.left + crop.width - 1, crop.top + crop.height - 1);
+        let corners = [(crop.left, crop.top), (right, crop.top), (crop.left, bottom), (right, bottom)]
+            .map(|(x, y)| self.position(x, y));
+        let range = |positions: [i64; 4], size: usize| {
+            let [smallest, .., largest] = sorted(positions);
+            let clip = |position: i64| (position >> 16).clamp(0, size as i64) as usize;
+            (clip(smallest), clip(largest + (1 << 16)))
+        };
+        let (left, right) = range(corners.map(|corner| corner.0), self.size.0);
+        let (top, bottom) = range(corners.map(|corner| corner.1), self.size.1);
+        if left == right || top == bottom {
+            return Rectangle { left: 0, top: 0, width: self.size.0, height: self.size.1 };
+        }
+        Rectangle { left, top, width: right - left, height: bottom - top }
+    }
+
+    /// Fills `out` with the pixels of row `y` of the rotated image, from column `left` on. `source` is the part `held`
+    /// of the image, in which [`Rotation::source_of`] these pixels lies.
+    pub(crate) fn read_row<T: Copy + Default, const CHANNELS: usize>(
+        &self,
+        source: &Raster<T, CHANNELS>,
+        held: Rectangle,
+        (left, y): (usize, usize),
+        out: &mut [T],
+    ) {
+        let (column, row) = self.position(left, y);
+        let (mut column, mut row) = (column - ((held.left as i64) << 16), row - ((held.top as i64) << 16));
+        let (width, height) = (source.width(), source.height());
         for pixel in out.chunks_exact_mut(CHANNELS) {
             // A negative position becomes a huge one and is outside like any other.
             let (from_x, from_y) = ((column >> 16) as usize, (row >> 16) as usize);
-            if from_x < source.width() && from_y < source.height() {
-                pixel.copy_from_slice(&source.row(from_y)[from_x * CHANNELS..(from_x + 1) * CHANNELS]);
+            if from_x < width && from_y < height {
+                let start = (from_y * width + from_x) * CHANNELS;
+                pixel.copy_from_slice(&source.samples()[start..start + CHANNELS]);
+            } else {
+                pixel.fill(T::default());
             }
-            column += column_per_x;
-            row += row_per_x;
+            column += self.column[1];
+            row += self.row[1];
         }
-    })
+    }
+}
+
+fn sorted(mut positions: [i64; 4]) -> [i64; 4] {
+    positions.sort_unstable();
+    positions
 }
 
 #[cfg(test)]
@@ -181,10 +229,39 @@ mod tests {
         assert!(draws(500, 10).all(|drawn| drawn.crop == wide));
     }
 
+    fn rotate(image: &Raster<u8, 1>, angle_degrees: f64, crop: Rectangle, held: Rectangle) -> Vec<u8> {
+        let rotation = Rotation::new((9, 7), angle_degrees);
+        let part = Raster::<u8, 1>::from_rows(held.width, held.height, 0, |y, row| {
+            row.copy_from_slice(&image.row(held.top + y)[held.left..held.left + held.width]);
+        });
+        let mut out = vec![99; crop.width * crop.height];
+        for (y, row) in out.chunks_exact_mut(crop.width).enumerate() {
+            rotation.read_row(&part, held, (crop.left, crop.top + y), row);
+        }
+        out
+    }
+
     #[test]
     fn a_rotation_by_zero_is_a_crop() {
-        let image = Raster::<u8, 1>::new(4, 3, (0..12).collect()).unwrap();
+        let image = Raster::<u8, 1>::new(9, 7, (0..63).collect()).unwrap();
         let crop = Rectangle { left: 1, top: 1, width: 2, height: 2 };
-        assert_eq!(rotate_and_crop(&image, 0.0, crop).samples(), [5, 6, 9, 10]);
+        assert_eq!(Rotation::new((9, 7), 0.0).source_of(crop), crop);
+        assert_eq!(rotate(&image, 0.0, crop, crop), [10, 11, 19, 20]);
+    }
+
+    #[test]
+    fn the_part_that_a_crop_comes_from_is_enough() {
+        let image = Raster::<u8, 1>::new(9, 7, (1..64).collect()).unwrap();
+        let whole = Rectangle { left: 0, top: 0, width: 9, height: 7 };
+        for angle_degrees in [-30.0, -11.5, 0.0, 3.0, 29.9] {
+            for (left, top) in [(0, 0), (2, 3), (7, 5)] {
+                for (width, height) in [(1, 1), (2, 1), (9 - left, 7 - top)] {
+                    let crop = Rectangle { left, top, width, height };
+                    let held = Rotation::new((9, 7), angle_degrees).source_of(crop);
+                    let expected = rotate(&image, angle_degrees, crop, whole);
+                    assert_eq!(rotate(&image, angle_degrees, crop, held), expected, "{angle_degrees}, {crop:?}");
+                }
+            }
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! From a decoded image to the numbers that the network sees: one path for training, evaluation, prediction, serving.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use roentgen_run::draw::ChaCha8Rng;
 
+use crate::cxr::{self, CxrParameters, CxrSettings};
+use crate::planes::{Planes, Unit};
 use crate::raster::{Image, Raster, Rectangle, eight_bit};
-use crate::resize::{Sample, resize, resize_region};
-use crate::seed::{SeedParameters, rotate_and_crop};
+use crate::resize::{resize, resize_region, resize_rows};
+use crate::seed::{Rotation, SeedParameters};
 
 /// Mean of the channels red, green, blue over ImageNet, on the scale 0 to 1 (torchvision's weights expect it).
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -12,12 +17,14 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub const IMAGENET_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// What is changed at random while training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Augment {
     /// Nothing: the fixed transform.
     None,
     /// Rotation, random part, random mirror image; see [`crate::seed`].
     Seed,
+    /// Small rotation and shift, contrast, and where asked for CLAHE and the cut of a border; see [`crate::cxr`].
+    Cxr(CxrSettings),
 }
 
 /// The part of an image that a network sees, in pixels of that image from its upper left corner; need not be whole
@@ -35,7 +42,7 @@ pub struct Seen {
 }
 
 /// The way from an image to a tensor of `[3, image_size, image_size]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transform {
     /// Side of the network's input in pixels, at least 1; 224 for torchvision's weights.
     pub image_size: usize,
@@ -47,7 +54,7 @@ impl Transform {
     /// Writes the normalised tensor `[3, S, S]` (red, green, blue planes; (value / 255 - mean) / deviation with
     /// ImageNet's numbers) into `out`.
     ///
-    /// The fixed transform is torchvision's Resize(round(S * 256 / 224)) and CenterCrop(S). [`Augment::Seed`] needs a
+    /// The fixed transform is torchvision's Resize(round(S * 256 / 224)) and CenterCrop(S). An augmentation needs a
     /// generator; without one (evaluation, prediction) the fixed transform is applied, whatever `augment` says.
     ///
     /// # Panics
@@ -58,10 +65,14 @@ impl Transform {
                 let (width, height) = resized_size(image.width(), image.height(), self.image_size);
                 self.apply_seed(image, &SeedParameters::draw(random, width, height), out);
             }
-            (Augment::None, _) | (Augment::Seed, None) => match image {
-                Image::Gray8(raster) => normalise(&self.fixed(raster), out),
-                Image::Gray16(raster) => normalise(&self.fixed(raster), out),
-                Image::Rgb8(raster) => normalise(&self.fixed(raster), out),
+            (Augment::Cxr(settings), Some(random)) => {
+                let parameters = CxrParameters::draw(&settings, random);
+                self.apply_cxr(image, &settings, &parameters, out);
+            }
+            (Augment::None, _) | (_, None) => match image {
+                Image::Gray8(raster) => self.fixed(raster, out),
+                Image::Gray16(raster) => self.fixed(raster, out),
+                Image::Rgb8(raster) => self.fixed(raster, out),
             },
         }
     }
@@ -73,12 +84,21 @@ impl Transform {
     /// Where `out` does not have `3 * S * S` elements, or the crop has no pixels.
     pub fn apply_seed(&self, image: &Image, parameters: &SeedParameters, out: &mut [f32]) {
         match image {
-            Image::Gray8(raster) => normalise(&self.seeded(raster, parameters), out),
-            Image::Gray16(raster) => normalise(&self.seeded(raster, parameters), out),
-            Image::Rgb8(raster) => normalise(&self.seeded(raster, parameters), out),
+            Image::Gray8(raster) => self.seeded(raster, parameters, out),
+            Image::Gray16(raster) => self.seeded(raster, parameters, out),
+            Image::Rgb8(raster) => self.seeded(raster, parameters, out),
         }
-        if parameters.flip {
-            out.chunks_exact_mut(self.image_size).for_each(<[f32]>::reverse);
+    }
+
+    /// The augmentation `cxr` with given parameters. Otherwise as [`Transform::apply`].
+    ///
+    /// # Panics
+    /// Where `out` does not have `3 * S * S` elements.
+    pub fn apply_cxr(&self, image: &Image, settings: &CxrSettings, parameters: &CxrParameters, out: &mut [f32]) {
+        match image {
+            Image::Gray8(raster) => cxr::apply(raster, settings, parameters, self.image_size, out),
+            Image::Gray16(raster) => cxr::apply(raster, settings, parameters, self.image_size, out),
+            Image::Rgb8(raster) => cxr::apply(raster, settings, parameters, self.image_size, out),
         }
     }
 
@@ -109,29 +129,65 @@ impl Transform {
         ((width, height), Rectangle { left: start(width), top: start(height), width: size, height: size })
     }
 
-    fn fixed<T: Sample, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>) -> Raster<T, CHANNELS> {
+    fn fixed<T: Unit, const CHANNELS: usize>(&self, raster: &Raster<T, CHANNELS>, out: &mut [f32]) {
         let (resized, crop) = self.fixed_crop(raster.width(), raster.height());
-        resize_region(raster, resized, crop)
+        let read = |y: usize, columns: Range<usize>, row: &mut [T]| {
+            row.copy_from_slice(&raster.row(y)[columns.start * CHANNELS..columns.end * CHANNELS]);
+        };
+        let mut planes = Planes::new(self.image_size, false, out);
+        let write = |y, row: &[T]| planes.write::<T, CHANNELS>(y, row);
+        resize_rows::<T, CHANNELS>((raster.width(), raster.height()), resized, crop, read, write);
     }
 
-    fn seeded<T: Sample, const CHANNELS: usize>(
+    /// One pass from the resized image to `out`: rows of the crop are rotated as the second resizing asks for them, and
+    /// what it makes goes out normalised and mirrored.
+    fn seeded<T: Unit, const CHANNELS: usize>(
         &self,
         raster: &Raster<T, CHANNELS>,
-        parameters: &SeedParameters,
-    ) -> Raster<T, CHANNELS> {
-        let (width, height) = resized_size(raster.width(), raster.height(), self.image_size);
-        let resized = resize(raster, width, height);
-        let part = rotate_and_crop(&resized, parameters.angle_degrees, parameters.crop);
-        resize(&part, self.image_size, self.image_size)
+        &SeedParameters { angle_degrees, crop, flip }: &SeedParameters,
+        out: &mut [f32],
+    ) {
+        let size = self.image_size;
+        let (from, to) = ((raster.width(), raster.height()), resized_size(raster.width(), raster.height(), size));
+        let rotation = Rotation::new(to, angle_degrees);
+        let (resized, held) = if from == to {
+            (Cow::Borrowed(raster), Rectangle { left: 0, top: 0, width: to.0, height: to.1 })
+        } else {
+            let held = rotation.source_of(crop);
+            (Cow::Owned(resize_region(raster, to, held)), held)
+        };
+        let read = |y: usize, columns: Range<usize>, row: &mut [T]| {
+            rotation.read_row(&resized, held, (crop.left + columns.start, crop.top + y), row);
+        };
+        let mut planes = Planes::new(size, flip, out);
+        let write = |y, row: &[T]| planes.write::<T, CHANNELS>(y, row);
+        let whole = Rectangle { left: 0, top: 0, width: size, height: size };
+        resize_rows::<T, CHANNELS>((crop.width, crop.height), (size, size), whole, read, write);
     }
 }
 
 /// Width and height after torchvision's Resize(round(`image_size` * 256 / 224)): the short side gets this length, the
 /// long side int(length * long / short).
 pub fn resized_size(width: usize, height: usize, image_size: usize) -> (usize, usize) {
-    // 256 / 224 is 8 / 7; a half cannot occur, so that the rounding rule does not matter.
-    let short = (16 * image_size + 7) / 14;
+    let short = short_side(image_size);
     if width <= height { (short, short * height / width) } else { (short * width / height, short) }
+}
+
+/// Length of an image's short side before the crop: round(`image_size` * 256 / 224).
+pub(crate) fn short_side(image_size: usize) -> usize {
+    // 256 / 224 is 8 / 7; a half cannot occur, so that the rounding rule does not matter.
+    (16 * image_size + 7) / 14
+}
+
+/// The image as every transform for `image_size` resizes it first. Once more changes nothing.
+pub(crate) fn resized(image: Image, image_size: usize) -> Image {
+    let to = resized_size(image.width(), image.height(), image_size);
+    match image {
+        image if to == (image.width(), image.height()) => image,
+        Image::Gray8(raster) => Image::Gray8(resize(&raster, to.0, to.1)),
+        Image::Gray16(raster) => Image::Gray16(resize(&raster, to.0, to.1)),
+        Image::Rgb8(raster) => Image::Rgb8(resize(&raster, to.0, to.1)),
+    }
 }
 
 /// Resizes to exactly `width` x `height` for a picture that people look at: bilinear with antialias, 8 bits, grey
@@ -151,37 +207,6 @@ pub fn resize_for_display(image: &Image, width: usize, height: usize) -> Image {
             }))
         }
         Image::Rgb8(raster) => Image::Rgb8(resize(raster, width, height)),
-    }
-}
-
-/// A sample type on the scale 0 to 1.
-trait Unit: Sample {
-    /// 0 to 1, in f32 as torchvision's ToTensor divides.
-    fn unit(self) -> f32;
-}
-
-impl Unit for u8 {
-    fn unit(self) -> f32 {
-        f32::from(self) / 255.0
-    }
-}
-
-impl Unit for u16 {
-    fn unit(self) -> f32 {
-        // 1/257 onto the scale of 8 bits, then 1/255.
-        f32::from(self) / 65535.0
-    }
-}
-
-/// Pixels `[H, W, CHANNELS]` to normalised planes `[3, H, W]`; a single channel is repeated.
-fn normalise<T: Unit, const CHANNELS: usize>(raster: &Raster<T, CHANNELS>, out: &mut [f32]) {
-    let plane = raster.width() * raster.height();
-    assert_eq!(out.len(), 3 * plane, "the output holds [3, {}, {}]", raster.height(), raster.width());
-    for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
-        let (mean, deviation) = (IMAGENET_MEAN[channel], IMAGENET_DEVIATION[channel]);
-        for (value, pixel) in values.iter_mut().zip(raster.samples().chunks_exact(CHANNELS)) {
-            *value = (pixel[channel % CHANNELS].unit() - mean) / deviation;
-        }
     }
 }
 

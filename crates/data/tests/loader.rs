@@ -35,6 +35,7 @@ fn request(manifest: &Arc<Manifest>, threads: usize) -> LoaderRequest {
         rows: epoch_order(&manifest.rows_of(Split::Train), 7, 3, true),
         batch_size: 5,
         transform: Transform { image_size: 16, augment: Augment::Seed },
+        cache: None,
         seed: 7,
         epoch: 3,
         threads,
@@ -119,7 +120,7 @@ fn the_first_bad_image_in_order_ends_the_pass() {
     }
 
     let calls = AtomicUsize::new(0);
-    let found = check_images(&manifest, &rows, 3, |_| {
+    let found = check_images(&manifest, &rows, 3, None, |_| {
         calls.fetch_add(1, Ordering::Relaxed);
     })
     .unwrap();

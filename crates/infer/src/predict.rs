@@ -1,7 +1,9 @@
 //! Running a model over images.
 
 use crate::compiled::Compiled;
-use roentgen_data::{Augment, Batch, DataError, Limits, Loader, LoaderRequest, Manifest, Transform, decode};
+use roentgen_data::{
+    Augment, Batch, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode,
+};
 use roentgen_nn::loss::{cross_entropy, softmax};
 use roentgen_nn::{
     Arithmetic, CompileRequest, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore, Precision,
@@ -85,6 +87,7 @@ pub struct Predictor {
     pub(crate) compiled: Compiled,
     transform: Transform,
     threads: usize,
+    image_cache: Option<Arc<ImageCache>>,
 }
 
 impl Predictor {
@@ -121,7 +124,13 @@ impl Predictor {
             compiled: Compiled::new(engine, request)?,
             transform: Transform { image_size: network.image_size(), augment: Augment::None },
             threads: engine.threads(),
+            image_cache: None,
         })
+    }
+
+    /// Takes the images of a manifest from a cache where there is one, and keeps them there.
+    pub fn with_image_cache(self, image_cache: Option<Arc<ImageCache>>) -> Predictor {
+        Predictor { image_cache, ..self }
     }
 
     /// Images that go through the network at once.
@@ -158,6 +167,7 @@ impl Predictor {
             rows,
             batch_size: self.compiled.batch,
             transform: self.transform,
+            cache: self.image_cache.clone(),
             seed: 0,
             epoch: 0,
             threads: self.threads,

@@ -63,6 +63,7 @@ pub(crate) fn settings(config: &Config, environment: Option<&Environment>) -> Ve
             match data.augment {
                 Augmentation::None => "none",
                 Augmentation::Seed => "rotation up to 30 degrees, random resized crop, horizontal flip",
+                Augmentation::Cxr => "small rotation and shift, contrast, borders cut at times, no flip",
             },
         ),
         row("Epochs", epochs(training)),

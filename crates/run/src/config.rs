@@ -59,6 +59,9 @@ pub struct DataSettings {
     pub image_size: usize,
     /// Augmentation of the training images.
     pub augment: Augmentation,
+    /// How far the augmentation `cxr` goes; only beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cxr: Option<CxrSettings>,
     /// How many augmented views of an image there are: epoch E shows view `(E - 1) mod views + 1`. Every epoch draws
     /// anew where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +99,7 @@ impl Default for DataSettings {
             root: PathBuf::new(),
             image_size: 224,
             augment: Augmentation::Seed,
+            cxr: None,
             views: None,
             shuffle: true,
             sampler: Sampler::Shuffled,
@@ -114,6 +118,39 @@ pub enum Augmentation {
     None,
     /// Rotation up to 30 degrees, random resized crop, horizontal flip: the assignment's.
     Seed,
+    /// Small rotation and shift, contrast, no flip; see [`CxrSettings`].
+    Cxr,
+}
+
+/// How far the augmentation `cxr` goes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CxrSettings {
+    /// Largest rotation to either side, in degrees.
+    pub rotation_degrees: f32,
+    /// Largest shift in each direction, as a share of the network's input; never beyond the image.
+    pub shift: f32,
+    /// Largest change of the contrast: 0.2 draws factors from 0.8 to 1.2.
+    pub contrast: f32,
+    /// Probability of contrast-limited adaptive histogram equalisation.
+    pub clahe_probability: f32,
+    /// Its limit, at least 1, as OpenCV counts it.
+    pub clahe_limit: f32,
+    /// Probability of cutting a plain border away where there is one.
+    pub border_cut_probability: f32,
+}
+
+impl Default for CxrSettings {
+    fn default() -> CxrSettings {
+        CxrSettings {
+            rotation_degrees: 7.0,
+            shift: 0.05,
+            contrast: 0.2,
+            clahe_probability: 0.0,
+            clahe_limit: 2.0,
+            border_cut_probability: 0.5,
+        }
+    }
 }
 
 /// Which training rows an epoch shows.
@@ -339,6 +376,12 @@ pub struct EngineSettings {
     pub memory_limit_mib: Option<usize>,
     /// The most that values behind a frozen prefix may take on disk while training, in MiB; 0 keeps none.
     pub cache_limit_mib: u64,
+    /// Where decoded images are kept for all runs: a folder, or `off`; the user's cache folder where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_cache: Option<String>,
+    /// The most that decoded images may take on disk, in MiB; 4096 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_cache_limit_mib: Option<u64>,
 }
 
 impl Default for EngineSettings {
@@ -350,6 +393,8 @@ impl Default for EngineSettings {
             threads: None,
             memory_limit_mib: None,
             cache_limit_mib: 4096,
+            image_cache: None,
+            image_cache_limit_mib: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::feed::{Feed, prefix_request};
 use crate::{Setup, TrainError, micro_batch};
 use roentgen_nn::{CompileRequest, Engine, EngineError, FreezePlan, Mode, ValueId};
-use roentgen_run::config::Augmentation;
+use roentgen_run::config::{Augmentation, DataSettings};
 
 /// Images that programs in evaluation mode take at once, where memory suffices: no result depends on it.
 const EVALUATED_AT_ONCE: usize = 16;
@@ -34,7 +34,7 @@ pub(crate) struct Arrangement {
 pub(crate) fn cycle(setup: &Setup) -> Option<usize> {
     match setup.config.data.augment {
         Augmentation::None => Some(1),
-        Augmentation::Seed => setup.config.data.views,
+        Augmentation::Seed | Augmentation::Cxr => setup.config.data.views,
     }
 }
 
@@ -159,6 +159,7 @@ fn not_the_image(values: &[ValueId], image: ValueId) -> Vec<ValueId> {
 /// Runs of one group see the same batches and compute the same prefix.
 fn refuse_strangers(setups: &[&Setup]) -> Result<(), TrainError> {
     let first = setups[0];
+    let drawn = |data: &DataSettings| (data.augment, data.cxr, data.views);
     for setup in &setups[1..] {
         let (a, b) = (&first.config, &setup.config);
         let same = [
@@ -166,7 +167,7 @@ fn refuse_strangers(setups: &[&Setup]) -> Result<(), TrainError> {
             ("validation data", first.validation_rows == setup.validation_rows),
             ("architecture", first.network.architecture() == setup.network.architecture()),
             ("image size", a.data.image_size == b.data.image_size),
-            ("augmentation", a.data.augment == b.data.augment && a.data.views == b.data.views),
+            ("augmentation", drawn(&a.data) == drawn(&b.data)),
             ("order of images", a.data.shuffle == b.data.shuffle && a.training.seed == b.training.seed),
             ("sampler", a.data.sampler == b.data.sampler),
             ("batch size", a.training.batch_size == b.training.batch_size),

@@ -1,7 +1,7 @@
 //! Settings that no training can have, found before anything is read or written.
 
 use crate::TrainError;
-use roentgen_run::config::{Augmentation, Config, Optimizer, Sampler, Schedule, TrainingSettings};
+use roentgen_run::config::{Augmentation, Config, CxrSettings, Optimizer, Sampler, Schedule, TrainingSettings};
 
 /// Checks what can be checked without data or network.
 pub(crate) fn check(config: &Config) -> Result<(), TrainError> {
@@ -36,7 +36,25 @@ pub(crate) fn check(config: &Config) -> Result<(), TrainError> {
     ensure((0.0..1.0).contains(&smoothing), "label smoothing", smoothing, "at least 0 and below 1")?;
     ensure(gamma >= 0.0 && gamma.is_finite(), "the focal loss's gamma", gamma, "at least 0")?;
     ensure(smoothing == 0.0 || gamma == 0.0, "label smoothing beside the focal loss", smoothing, "one of the two")?;
+    let fits = config.data.cxr.is_none() || config.data.augment == Augmentation::Cxr;
+    ensure(fits, "the table data.cxr beside another augmentation", "given", "augment = \"cxr\", or no such table")?;
+    config.data.cxr.map_or(Ok(()), cxr)?;
     schedule(training)
+}
+
+fn cxr(cxr: CxrSettings) -> Result<(), TrainError> {
+    let angle = cxr.rotation_degrees;
+    ensure((0.0..=180.0).contains(&angle), "cxr's rotation in degrees", angle, "from 0 to 180")?;
+    for (name, share) in [
+        ("cxr's shift", cxr.shift),
+        ("cxr's contrast", cxr.contrast),
+        ("cxr's probability of CLAHE", cxr.clahe_probability),
+        ("cxr's probability of cutting a border", cxr.border_cut_probability),
+    ] {
+        ensure((0.0..=1.0).contains(&share), name, share, "from 0 to 1")?;
+    }
+    let limit = cxr.clahe_limit;
+    ensure(limit >= 1.0 && limit.is_finite(), "cxr's limit of CLAHE", limit, "at least 1")
 }
 
 fn schedule(training: &TrainingSettings) -> Result<(), TrainError> {

@@ -145,7 +145,7 @@ impl<'a> Feed<'a> {
         let network = &self.setup.network;
         let kind = match self.transform.augment {
             Augment::None => "plain",
-            Augment::Seed => "augmented",
+            Augment::Seed | Augment::Cxr(_) => "augmented",
         };
         let file = |id: &ValueId| {
             let (architecture, size) = (network.architecture(), network.image_size());
@@ -173,6 +173,7 @@ impl<'a> Feed<'a> {
         let draws = match self.transform.augment {
             Augment::None => "none".to_owned(),
             Augment::Seed => format!("seed {} views {:?}", setup.config.training.seed, self.views),
+            Augment::Cxr(cxr) => format!("{cxr:?} {} views {:?}", setup.config.training.seed, self.views),
         };
         let arithmetic = setup.arithmetic();
         let texts = [
@@ -220,6 +221,7 @@ impl<'a> Feed<'a> {
             rows,
             batch_size,
             transform: self.transform,
+            cache: self.setup.image_cache.clone(),
             seed: self.setup.config.training.seed,
             epoch: self.view,
             threads: self.engine.threads(),

@@ -23,5 +23,5 @@ pub use fit::{Outcome, Together, check_together, fit, fit_together};
 pub use progress::{Event, Observer};
 pub use range_test::{RANGE_TEST_STEPS, RangeStep, range_test, valley};
 pub use schedule::{LearningRate, StepRates};
-pub use setup::{Setup, class_weights, optimizer_rule};
+pub use setup::{Setup, augment, class_weights, optimizer_rule};
 pub use unfreezing::Stage;

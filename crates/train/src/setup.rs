@@ -3,12 +3,14 @@
 use crate::check::check;
 use crate::unfreezing::{Stage, stage_of, stages};
 use crate::{LearningRate, TrainError};
-use roentgen_data::{Augment, Manifest, Split, Transform, balanced_order, epoch_order};
+use roentgen_data::{Augment, CxrSettings, ImageCache, Manifest, Split, Transform, balanced_order, epoch_order};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
 use roentgen_nn::loss::{CrossEntropy, LossKind};
 use roentgen_nn::optimizer::{ParameterSettings, Rule};
 use roentgen_nn::{Arithmetic, FreezePlan, FrozenBatchNorm, Head, Network, ParameterStore, architecture, group_rates};
-use roentgen_run::config::{self, Augmentation, ClassWeights, Config, NamedClassWeights, Sampler, Schedule};
+use roentgen_run::config::{
+    self, Augmentation, ClassWeights, Config, DataSettings, NamedClassWeights, Sampler, Schedule,
+};
 use roentgen_run::{FORMAT_VERSION, RunDirectory};
 use std::path::Path;
 use std::sync::Arc;
@@ -43,8 +45,29 @@ pub struct Setup {
     pub data_fingerprint: String,
     /// The most memory that the compiled programs may take together, in bytes: the configuration's, where it has one.
     pub memory_limit_bytes: Option<usize>,
+    /// Where decoded images are kept; `None`, as it begins, where they are decoded each time.
+    pub image_cache: Option<Arc<ImageCache>>,
     /// Where everything is written.
     pub run: RunDirectory,
+}
+
+/// The augmentation of training images.
+pub fn augment(settings: &DataSettings) -> Augment {
+    match settings.augment {
+        Augmentation::None => Augment::None,
+        Augmentation::Seed => Augment::Seed,
+        Augmentation::Cxr => {
+            let cxr = settings.cxr.unwrap_or_default();
+            Augment::Cxr(CxrSettings {
+                rotation_degrees: cxr.rotation_degrees.into(),
+                shift: cxr.shift.into(),
+                contrast: cxr.contrast.into(),
+                clahe_probability: cxr.clahe_probability.into(),
+                clahe_limit: cxr.clahe_limit.into(),
+                border_cut_probability: cxr.border_cut_probability.into(),
+            })
+        }
+    }
 }
 
 impl Setup {
@@ -117,6 +140,7 @@ impl Setup {
             rule,
             data_fingerprint,
             memory_limit_bytes,
+            image_cache: None,
             run,
         })
     }
@@ -174,11 +198,7 @@ impl Setup {
 
     /// The transform of training images.
     pub fn train_transform(&self) -> Transform {
-        let augment = match self.config.data.augment {
-            Augmentation::None => Augment::None,
-            Augmentation::Seed => Augment::Seed,
-        };
-        Transform { image_size: self.config.data.image_size, augment }
+        Transform { image_size: self.config.data.image_size, augment: augment(&self.config.data) }
     }
 
     /// What the model will say of itself.

@@ -286,6 +286,8 @@ fn refuse_other_settings(job: &Job, may_be_longer: bool) -> Outcome {
     let engine = &mut here.engine;
     (engine.threads, engine.device) = (there.engine.threads, there.engine.device);
     (engine.memory_limit_mib, engine.cache_limit_mib) = (there.engine.memory_limit_mib, there.engine.cache_limit_mib);
+    engine.image_cache.clone_from(&there.engine.image_cache);
+    engine.image_cache_limit_mib = there.engine.image_cache_limit_mib;
     here.data.root.clone_from(&there.data.root);
     let grows = here.training.epochs > there.training.epochs && !there.training.schedule.spans_the_run();
     if grows || may_be_longer {

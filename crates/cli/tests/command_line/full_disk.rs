@@ -14,7 +14,10 @@ fn with_room(folder: &Path, limit_kib: u64, arguments: &[&str]) -> Option<Answer
     // Without the trap the kernel ends the program; with it, writing fails as on a full disk.
     let script = format!("trap '' XFSZ; ulimit -f {limit_kib}; exec \"$0\" \"$@\"");
     let mut bash = Command::new("bash");
-    bash.current_dir(folder).args(["-c", &script, binary]).args(arguments);
+    bash.current_dir(folder)
+        .env("ROENTGEN_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+        .args(["-c", &script, binary])
+        .args(arguments);
     match bash.output() {
         Ok(output) => Some(Answer::of(output)),
         Err(_) => {

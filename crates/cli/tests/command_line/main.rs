@@ -14,6 +14,7 @@ mod experiment;
 mod explain;
 mod full_disk;
 mod help;
+mod image_cache;
 #[cfg(unix)]
 mod interrupt;
 mod kill;
@@ -22,6 +23,7 @@ mod leaving;
 mod long_list;
 mod lr_find;
 mod output;
+mod preview;
 mod search;
 #[cfg(unix)]
 mod serve;

@@ -48,7 +48,7 @@ fn a_class_of_which_nothing_is_left_cannot_be_trained() {
         fs::write(entry.path(), b"").unwrap();
     }
     let before = contents(folder.path());
-    let arguments = ["--data", "data", "--out", "run", "--epochs", "1", "--on-bad-image", "skip"];
+    let arguments = ["--data", "data", "--out", "run", "--epochs", "1", "--on-bad-image", "skip", "--cache", "off"];
     let words = [
         "training images of a class is 0 for `normal` after leaving out",
         "data/train/normal/00.png: the file is empty",

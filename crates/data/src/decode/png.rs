@@ -1,5 +1,8 @@
 //! PNG: every colour type and bit depth, interlaced or not.
 
+mod gray;
+mod unfilter;
+
 use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits as PngLimits, Transformations};
@@ -14,6 +17,9 @@ pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Decodes a PNG file. The library's own expansion of palettes and transparency is not used: it would turn the
 /// transparent colour into an alpha channel, which Pillow's `convert("RGB")` ignores.
 pub(super) fn decode(name: &str, bytes: &[u8], limits: &Limits) -> Result<Image, DataError> {
+    if let Some(raster) = gray::decode(bytes, limits) {
+        return Ok(Image::Gray8(raster));
+    }
     let failed = |error| explain(name, error);
     // The pixels go into a buffer of ours; what the decoder takes beyond it is a few rows and the ancillary chunks.
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), PngLimits { bytes: 256 << 20 });

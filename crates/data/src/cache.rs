@@ -1,0 +1,266 @@
+//! Decoded images on disk: decoding a radiograph of 1024 x 1024 pixels takes ten times as long as what follows.
+//!
+//! An entry is an image after the first step of every transform, in which its short side gets the length that the
+//! network's input asks for ([`resized_size`](crate::transform::resized_size)): 64 KiB of a grey image at the usual 224
+//! pixels, in 8 or 16 bits as the file has them. All that is random comes later, so that an image from the cache gives
+//! the same bits as one from its file.
+//!
+//! It is found by the SHA-256 of the file's bytes, of how images are decoded and resized (`DECODING`), and of the short
+//! side: copies under other names share an entry, and a file that was changed has another. Each file is read once a
+//! process for that; afterwards its path is enough.
+//!
+//! Several processes may share a folder, and be killed at any moment: an entry is written under another name and renamed,
+//! and its checksum is looked at whenever it is read. What is damaged is decoded again. Where nothing can be written,
+//! all goes on without. [`ImageCache::open`] bounds the folder; several processes that fill it at the same time may
+//! exceed the bound until the next one opens it.
+
+pub mod entry;
+mod room;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::decode::{Limits, decode_bytes, read_file};
+use crate::error::DataError;
+use crate::raster::Image;
+use crate::transform::{resized, short_side};
+use room::{Room, name_of};
+
+/// Version of what is done to an image before it is kept: to be raised whenever decoding or resizing gives other pixels.
+const DECODING: u32 = 1;
+
+/// SHA-256 of all that an entry depends on.
+type Key = [u8; 32];
+
+/// A folder of decoded images.
+pub struct ImageCache {
+    folder: PathBuf,
+    /// Keys of files that this process has read, by path and short side.
+    known: Mutex<HashMap<(PathBuf, usize), Key>>,
+    room: Mutex<Room>,
+    limit_bytes: u64,
+    /// Set once nothing more is written.
+    closed: AtomicBool,
+    parts: AtomicU64,
+    found: AtomicU64,
+    made: AtomicU64,
+    notice: Box<dyn Fn(CacheNotice) + Send + Sync>,
+}
+
+/// What the user should hear of.
+#[derive(Debug)]
+pub enum CacheNotice {
+    /// An entry was damaged, or is of another version; it is made again.
+    Damaged {
+        /// Its file.
+        entry: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The bound is reached with images that this process needs.
+    Full {
+        /// The folder.
+        folder: PathBuf,
+        /// The bound.
+        limit_bytes: u64,
+    },
+    /// The folder cannot be written to.
+    GivenUp {
+        /// What could not be written.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for CacheNotice {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheNotice::Damaged { entry, detail } => {
+                write!(to, "{}: damaged, or not of this version: {detail}; decoded again", entry.display())
+            }
+            CacheNotice::Full { folder, limit_bytes } => write!(
+                to,
+                "{}: full at {} MiB with images of this data; the others are decoded each time",
+                folder.display(),
+                limit_bytes >> 20
+            ),
+            CacheNotice::GivenUp { path, source } => write!(
+                to,
+                "{}: cannot be written: {source}; goes on without, and decodes images each time",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// What a cache was good for so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Images that were read from it.
+    pub found: u64,
+    /// Images that were decoded.
+    pub made: u64,
+    /// Bytes that its entries take.
+    pub bytes: u64,
+}
+
+impl ImageCache {
+    /// Opens a folder of at most `limit_bytes`, which need not exist: it is made for the first entry. `notice` hears what
+    /// the user should know, from any thread.
+    pub fn open(folder: &Path, limit_bytes: u64, notice: impl Fn(CacheNotice) + Send + Sync + 'static) -> ImageCache {
+        ImageCache {
+            folder: folder.to_owned(),
+            known: Mutex::default(),
+            room: Mutex::new(Room::look(folder, limit_bytes)),
+            limit_bytes,
+            closed: AtomicBool::new(false),
+            parts: AtomicU64::new(0),
+            found: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            notice: Box::new(notice),
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it was good for so far.
+    pub fn usage(&self) -> CacheUse {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheUse { found: count(&self.found), made: count(&self.made), bytes: lock(&self.room).bytes() }
+    }
+
+    /// An image file, decoded and resized for networks of `image_size`: what
+    /// [`Transform::apply`](crate::Transform::apply) makes of it has the bits that it makes of the image itself.
+    ///
+    /// # Errors
+    /// As [`decode`](crate::decode::decode).
+    pub fn read(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<Image, DataError> {
+        let name = (path.to_owned(), short_side(image_size));
+        let known = lock(&self.known).get(&name).copied();
+        if let Some(image) = known.and_then(|key| self.find(&key)) {
+            return Ok(image);
+        }
+        let bytes = read_file(path, limits)?;
+        let key = key(&bytes, name.1);
+        let is_new = lock(&self.known).insert(name, key) != Some(key);
+        if is_new && let Some(image) = self.find(&key) {
+            return Ok(image);
+        }
+        let image = decode_bytes(&path.display().to_string(), &bytes, limits)?;
+        let image = resized(image, image_size);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.keep(&key, &image);
+        Ok(image)
+    }
+
+    fn file_of(&self, key: &Key) -> PathBuf {
+        let name = name_of(key);
+        self.folder.join(&name[..2]).join(format!("{name}.pixels"))
+    }
+
+    /// An entry that is there and whole.
+    fn find(&self, key: &Key) -> Option<Image> {
+        thread_local! {
+            /// Of the entry that is being read.
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let path = self.file_of(key);
+        let mut file = File::open(&path).ok()?;
+        let entry = BYTES.with_borrow_mut(|bytes| {
+            bytes.clear();
+            file.read_to_end(bytes).map_err(|error| error.to_string()).and_then(|_| entry::read(bytes))
+        });
+        match entry {
+            Ok(image) => {
+                if lock(&self.room).uses(*key) {
+                    // So that what is used last is thrown out last; a folder that is read only goes by age.
+                    let _ = file.set_modified(SystemTime::now());
+                }
+                self.found.fetch_add(1, Ordering::Relaxed);
+                Some(image)
+            }
+            Err(detail) => {
+                (self.notice)(CacheNotice::Damaged { entry: path, detail });
+                None
+            }
+        }
+    }
+
+    /// Writes an entry, if that is possible.
+    fn keep(&self, key: &Key, image: &Image) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut bytes = Vec::new();
+        entry::write(image, &mut bytes);
+        let has_room = {
+            let mut room = lock(&self.room);
+            room.uses(*key);
+            room.make(bytes.len() as u64)
+        };
+        if !has_room {
+            self.close(CacheNotice::Full { folder: self.folder.clone(), limit_bytes: self.limit_bytes });
+        } else if let Err((path, source)) = self.write(key, &bytes) {
+            lock(&self.room).give_back(bytes.len() as u64);
+            self.close(CacheNotice::GivenUp { path, source });
+        }
+    }
+
+    /// Writes nothing from here on, and says why, once.
+    fn close(&self, why: CacheNotice) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            (self.notice)(why);
+        }
+    }
+
+    /// Under a name of its own first, so that nobody ever sees a part of it.
+    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)> {
+        let path = self.file_of(key);
+        let number = self.parts.fetch_add(1, Ordering::Relaxed);
+        let part = path.with_extension(format!("{}-{number}.part", std::process::id()));
+        let write = || match fs::write(&part, bytes) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                fs::write(&part, bytes)
+            }
+            other => other,
+        };
+        write().and_then(|()| fs::rename(&part, &path)).map_err(|error| {
+            // Perhaps it was never there.
+            let _ = fs::remove_file(&part);
+            (path, error)
+        })
+    }
+}
+
+impl fmt::Debug for ImageCache {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("ImageCache").field("folder", &self.folder).field("usage", &self.usage()).finish()
+    }
+}
+
+/// What a panicking thread left is as good as before: no update here has two halves.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(bytes: &[u8], short_side: usize) -> Key {
+    let mut hash = Sha256::new();
+    hash.update(DECODING.to_le_bytes());
+    hash.update((short_side as u64).to_le_bytes());
+    hash.update(bytes);
+    hash.finalize().into()
+}

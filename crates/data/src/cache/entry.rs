@@ -1,0 +1,129 @@
+//! An image of the cache as a file.
+//!
+//! Little-endian: 8 bytes of magic, version (u32), kind of samples (u32), width and height in pixels (u32 each), the
+//! CRC-32 of the header so far and of all samples (u32); then the samples row by row, of 16 bits each in two bytes. The
+//! file ends there.
+
+use crate::raster::{Image, Raster};
+
+const MAGIC: [u8; 8] = *b"roentpix";
+/// Of this form.
+const VERSION: u32 = 1;
+const HEADER: usize = 28;
+
+/// The file of an image, written into `bytes`.
+pub(super) fn write(image: &Image, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.extend_from_slice(&MAGIC);
+    let kind = match image {
+        Image::Gray8(_) => 0,
+        Image::Gray16(_) => 1,
+        Image::Rgb8(_) => 2,
+    };
+    // Limits on decoding keep sides far below 2^32.
+    for number in [VERSION, kind, image.width() as u32, image.height() as u32, 0] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    match image {
+        Image::Gray8(raster) => bytes.extend_from_slice(raster.samples()),
+        Image::Gray16(raster) => bytes.extend(raster.samples().iter().flat_map(|sample| sample.to_le_bytes())),
+        Image::Rgb8(raster) => bytes.extend_from_slice(raster.samples()),
+    }
+    let checksum = checksum(bytes);
+    bytes[HEADER - 4..HEADER].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Of everything but the place where it stands itself.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..HEADER - 4]);
+    hasher.update(&bytes[HEADER..]);
+    hasher.finalize()
+}
+
+/// The image of a file.
+///
+/// # Errors
+/// In words, what is wrong with it.
+pub fn read(bytes: &[u8]) -> Result<Image, String> {
+    if bytes.len() < HEADER {
+        return Err(format!("{} bytes, fewer than its header has", bytes.len()));
+    }
+    if bytes[..8] != MAGIC {
+        return Err("it does not begin as an image of the cache".to_owned());
+    }
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    if word(8) != VERSION {
+        return Err(format!("version {} of its form, where {VERSION} was expected", word(8)));
+    }
+    if word(HEADER - 4) != checksum(bytes) {
+        return Err("its checksum is wrong".to_owned());
+    }
+    let (width, height) = (word(16) as usize, word(20) as usize);
+    let samples = &bytes[HEADER..];
+    let image = match word(12) {
+        0 => Raster::new(width, height, samples.to_vec()).map(Image::Gray8),
+        1 if samples.len().is_multiple_of(2) => {
+            let deep = samples.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+            Raster::new(width, height, deep.collect()).map(Image::Gray16)
+        }
+        2 => Raster::new(width, height, samples.to_vec()).map(Image::Rgb8),
+        _ => None,
+    };
+    image.ok_or_else(|| format!("its {} bytes are not {width} x {height} pixels", samples.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images() -> [Image; 3] {
+        [
+            Image::Gray8(Raster::new(3, 2, vec![0, 1, 2, 253, 254, 255]).unwrap()),
+            Image::Gray16(Raster::new(1, 3, vec![0, 256, 65535]).unwrap()),
+            Image::Rgb8(Raster::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn images_come_back_and_damage_is_seen_in_every_byte() {
+        for image in images() {
+            let mut bytes = vec![7; 5];
+            write(&image, &mut bytes);
+            assert_eq!(read(&bytes).unwrap(), image);
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 0x10;
+                assert!(read(&damaged).is_err(), "byte {at}");
+                assert!(read(&bytes[..at]).is_err(), "cut at {at}");
+            }
+            bytes.push(0);
+            assert!(read(&bytes).is_err(), "one byte too many");
+        }
+    }
+
+    #[test]
+    fn a_right_checksum_does_not_make_wrong_sizes_right() {
+        let mut bytes = Vec::new();
+        write(&images()[1], &mut bytes);
+        for (at, value) in [(12, 3), (12, 0), (16, 0), (16, u32::MAX), (20, 2)] {
+            let mut wrong = bytes.clone();
+            wrong[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            let sum = checksum(&wrong);
+            wrong[HEADER - 4..HEADER].copy_from_slice(&sum.to_le_bytes());
+            assert!(read(&wrong).unwrap_err().contains("pixels"), "{at}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_form_of_version_1_stays() {
+        let mut bytes = Vec::new();
+        write(&images()[0], &mut bytes);
+        let expected = [
+            &b"roentpix\x01\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0"[..],
+            &crc32fast::hash(b"roentpix\x01\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0\x00\x01\x02\xfd\xfe\xff").to_le_bytes(),
+            b"\x00\x01\x02\xfd\xfe\xff",
+        ];
+        assert_eq!(bytes, expected.concat());
+    }
+}
