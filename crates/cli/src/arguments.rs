@@ -1,12 +1,12 @@
 //! The words of the command line.
 
+use crate::bench::data::DataArguments;
 use crate::card::Card;
 use crate::completions::{Completions, Man};
 use crate::explain::Explain;
 use crate::export::Export;
-use crate::import::Import;
-use crate::bench::data::DataArguments;
 use crate::image_cache::ImageCacheArguments;
+use crate::import::Import;
 use crate::recipe::Recipe;
 use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -17,9 +17,12 @@ pub enum DataError {
         /// The operating system's answer.
         source: io::Error,
     },
-    /// The data set's path is not a folder.
-    #[error("{path}: is not a folder; --data expects the folder that holds `train`, `validation` and `test`")]
-    NotAFolder {
+    /// The data set's path is neither a folder nor a table.
+    #[error(
+        "{path}: is neither a folder nor a .csv table; --data expects the folder that holds `train`, `validation` and \
+         `test`, or a table with the columns path and label"
+    )]
+    NotADataSet {
         /// The path as given.
         path: PathBuf,
     },
@@ -52,16 +55,60 @@ pub enum DataError {
     },
     /// A split has no images although the caller needs it.
     #[error(
-        "{root}: the split `{split}` has no images (splits found: {found}); \
-             choose another split or add the folder `{split}`"
+        "{place}: the split `{split}` has no images (splits found: {found}); choose another split or add images to it"
     )]
     SplitMissing {
-        /// The data set's folder.
-        root: PathBuf,
+        /// The data set's folder or table.
+        place: PathBuf,
         /// The split that was asked for.
         split: Split,
         /// The splits with images, ready to print.
         found: String,
+    },
+    /// No image is in any split.
+    #[error(
+        "{place}: no image is in a split, so that there is no `{split}` split; put them into splits with `roentgen data \
+         split {place} --ratios 0.7,0.15,0.15 --out FILE.csv`, or cross-validate with `roentgen experiment --folds 5`"
+    )]
+    NotSplit {
+        /// The data set's folder or table.
+        place: PathBuf,
+        /// The split that was asked for.
+        split: Split,
+    },
+    /// A table names images that are not there.
+    #[error(
+        "{table}: {missing} of {images} images are not there: {first}; paths are relative to the table's folder; correct \
+         them, or leave such images out with --on-bad-image skip"
+    )]
+    ImagesMissing {
+        /// The table.
+        table: PathBuf,
+        /// How many files are missing.
+        missing: usize,
+        /// How many the table names.
+        images: usize,
+        /// The first ten of them, ready to print.
+        first: String,
+    },
+    /// A class that other splits have has no row in the training or validation split of a table.
+    #[error(
+        "{table}: the {split} split has no images of the class `{class}`, which other splits have; add rows, split the data \
+         anew, or remove the class from the other splits"
+    )]
+    ClassNotListed {
+        /// The table.
+        table: PathBuf,
+        /// The split.
+        split: Split,
+        /// The class's name.
+        class: String,
+    },
+    /// A table has a header and nothing else.
+    #[error("{table}: no rows; expected one for each image")]
+    TableEmpty {
+        /// The table.
+        table: PathBuf,
     },
     /// A class that other splits have is missing, or has no image, in the training or validation split.
     #[error(
@@ -77,7 +124,7 @@ pub enum DataError {
     /// Training needs at least two classes.
     #[error(
         "{root}: only one class (`{class}`); training needs images of at least two classes, \
-             one folder for each class in every split"
+             in folders or in the table's column `label`"
     )]
     OneClass {
         /// The data set's folder.
@@ -102,21 +149,16 @@ pub enum DataError {
         /// The deepest nesting that is followed.
         limit: usize,
     },
-    /// `manifest.csv` is no table of comma-separated values in UTF-8.
-    #[error(
-        "{table}: {detail}; expected UTF-8 text, commas between the columns, the same number of columns in each row"
-    )]
+    /// A file is no table of comma-separated values.
+    #[error("{table}: {detail}; expected text with commas between the columns, the same number of columns in each row")]
     TableUnreadable {
         /// The table.
         table: PathBuf,
         /// What the parser found, with the line.
         detail: String,
     },
-    /// `manifest.csv` lacks a column, or has it twice.
-    #[error(
-        "{table}: {problem} (columns found: {found}); expected path, and where known split, label, finding, \
-             patient_id, source"
-    )]
+    /// A table lacks a column, or has it twice.
+    #[error("{table}: {problem} (columns found: {found}); expected {expected}")]
     TableColumns {
         /// The table.
         table: PathBuf,
@@ -124,8 +166,10 @@ pub enum DataError {
         problem: String,
         /// The columns, ready to print.
         found: String,
+        /// What was expected, ready to print.
+        expected: String,
     },
-    /// A row of `manifest.csv` contradicts the folders or another row.
+    /// A row of a table cannot be, or contradicts the folders or another row.
     #[error("{table}: line {line}: {problem}")]
     TableRow {
         /// The table.

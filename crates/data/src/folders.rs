@@ -6,14 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
+use crate::listing;
 use crate::manifest::{Manifest, Row, Split, listed};
-use crate::table;
 
 /// Names of the split folders; the first is the one that messages use.
 const SPLIT_FOLDERS: [(Split, &[&str]); 3] =
     [(Split::Train, &["train"]), (Split::Validation, &["validation", "val", "valid"]), (Split::Test, &["test"])];
 
 const IMAGE_EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Ignored files that a warning names.
+const MOST_NAMES: usize = 5;
 
 /// Subfolders of a class folder that are followed; deeper ones are a link that leads back.
 const DEEPEST_NESTING: usize = 16;
@@ -27,10 +30,6 @@ struct SplitFolder {
 
 /// Lists splits, classes and images under `root`, and checks that they fit together.
 pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
-    let metadata = fs::metadata(root).map_err(|source| DataError::Unreadable { path: root.to_owned(), source })?;
-    if !metadata.is_dir() {
-        return Err(DataError::NotAFolder { path: root.to_owned() });
-    }
     let mut warnings = Vec::new();
     let splits = split_folders(root, &mut warnings)?;
     let classes: Vec<String> =
@@ -53,19 +52,13 @@ pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
                     "{}: {} files are no .png, .jpg or .jpeg and were ignored: {}",
                     root.join(&class_folder).display(),
                     found.others.len(),
-                    listed(&found.others)
+                    listed(&found.others, MOST_NAMES)
                 ));
             }
             // os.walk sorted by folder, then the files of each by name: ImageFolder's order.
             found.images.sort();
-            rows.extend(found.images.into_iter().map(|(parent, name)| Row {
-                path: Path::new(&parent).join(name),
-                label,
-                split: folder.split,
-                finding: None,
-                patient_id: None,
-                source: None,
-            }));
+            let images = found.images.into_iter().map(|(parent, name)| Path::new(&parent).join(name));
+            rows.extend(images.map(|path| Row::new(path, label, folder.split)));
         }
     }
     if rows.is_empty() {
@@ -78,7 +71,14 @@ pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
             folder.display()
         ));
     }
-    Ok(Manifest { root: root.to_owned(), classes, rows, warnings })
+    Ok(Manifest { root: root.to_owned(), table: None, classes, rows, warnings })
+}
+
+/// Whether one of the split folders is there.
+pub(crate) fn has_splits(root: &Path) -> Result<bool, DataError> {
+    let is_split =
+        |name: &OsStr| SPLIT_FOLDERS.iter().flat_map(|(_, names)| *names).any(|known| name == OsStr::new(known));
+    Ok(visible_entries(root)?.iter().any(|(path, is_folder)| *is_folder && path.file_name().is_some_and(is_split)))
 }
 
 /// The split folders that exist, with the names of their class folders; whatever else stands in `root` gives a warning.
@@ -92,7 +92,7 @@ fn split_folders(root: &Path, warnings: &mut Vec<String>) -> Result<Vec<SplitFol
             names.iter().find(|known| is_folder & (name == OsStr::new(known))).map(|known| (*split, *known))
         });
         let Some((split, name)) = found else {
-            if name != OsStr::new(table::FILE_NAME) {
+            if name != OsStr::new(listing::FILE_NAME) {
                 others.insert(name.to_string_lossy().into_owned());
             }
             continue;
@@ -103,10 +103,14 @@ fn split_folders(root: &Path, warnings: &mut Vec<String>) -> Result<Vec<SplitFol
         splits.push(SplitFolder { split, name, classes: class_names(path, warnings)? });
     }
     if splits.is_empty() {
-        return Err(DataError::NoSplits { root: root.to_owned(), found: listed(&others) });
+        return Err(DataError::NoSplits { root: root.to_owned(), found: listed(&others, MOST_NAMES) });
     }
     if !others.is_empty() {
-        warnings.push(format!("{}: not a part of the data set, ignored: {}", root.display(), listed(&others)));
+        warnings.push(format!(
+            "{}: not a part of the data set, ignored: {}",
+            root.display(),
+            listed(&others, MOST_NAMES)
+        ));
     }
     splits.sort_by_key(|folder| folder.split);
     Ok(splits)
@@ -129,7 +133,7 @@ fn class_names(split_folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeS
             "{}: {} files stand beside the class folders and were ignored: {}",
             split_folder.display(),
             others.len(),
-            listed(&others)
+            listed(&others, MOST_NAMES)
         ));
     }
     Ok(classes)

@@ -1,8 +1,8 @@
-//! Folds for cross-validation: whole patients, each class spread evenly.
+//! Splits and folds: whole patients, each class spread evenly.
 
 use rand::seq::SliceRandom;
-use roentgen_run::draw::{Purpose, stream};
-use std::collections::BTreeMap;
+use roentgen_run::draw::{ChaCha8Rng, Purpose, stream};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::DataError;
 use crate::manifest::{Manifest, Split};
@@ -19,6 +19,22 @@ pub struct Fold {
     pub held_out: usize,
     /// Decides which patient comes into which fold.
     pub seed: u64,
+}
+
+/// How much of the data goes where.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shares {
+    /// Share of the training images, 0 to 1.
+    pub train: f64,
+    /// Share of the validation images.
+    pub validation: f64,
+    /// Share of the test images; 0 with `keep_test`.
+    pub test: f64,
+    /// Decides which patient comes where.
+    pub seed: u64,
+    /// The test images stay as they are, and only the others are split; other images of their patients come into no
+    /// split.
+    pub keep_test: bool,
 }
 
 impl Manifest {
@@ -40,7 +56,8 @@ impl Manifest {
         if !(1..=fold.folds).contains(&fold.held_out) {
             return wrong("the fold to hold out", fold.held_out, "1 up to the number of folds");
         }
-        let fold_of = self.folds(fold.folds, fold.seed);
+        let rows: Vec<usize> = (0..self.rows.len()).collect();
+        let fold_of = self.parts(&rows, &vec![1.0; fold.folds], &mut stream(fold.seed, Purpose::Folds, 0, 0));
         if (0..fold.folds).any(|number| !fold_of.contains(&number)) {
             return wrong("the number of folds", fold.folds, "no more than there are patients");
         }
@@ -56,49 +73,107 @@ impl Manifest {
         Ok(())
     }
 
-    /// The fold of each row, from 0.
-    fn folds(&self, folds: usize, seed: u64) -> Vec<usize> {
+    /// Puts every image into training, validation or test anew, in these shares: what was a split before plays no part,
+    /// unless `keep_test`. Patients and classes as in [`Manifest::cross_validate`]; the rows are sorted anew.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] for shares that are negative or do not sum to 1, a test share beside `keep_test`, no test
+    /// images to keep, or fewer patients than splits.
+    pub fn split_by_shares(&mut self, shares: Shares) -> Result<(), DataError> {
+        let wrong = |setting, found: String, expected| Err(DataError::Setting { setting, found, expected });
+        let Shares { train, validation, test, seed, keep_test } = shares;
+        let parts: Vec<(Split, f64)> = [(Split::Train, train), (Split::Validation, validation), (Split::Test, test)]
+            .into_iter()
+            .filter(|(_, share)| *share != 0.0)
+            .collect();
+        let sum: f64 = parts.iter().map(|(_, share)| share).sum();
+        if parts.iter().any(|(_, share)| !share.is_finite() || *share < 0.0) || (sum - 1.0).abs() > 1e-6 {
+            let expected = "three shares of at least 0 that sum to 1, such as 0.7,0.15,0.15";
+            return wrong(
+                "the shares of training, validation and test",
+                format!("{train},{validation},{test}"),
+                expected,
+            );
+        }
+        let mut rows: Vec<usize> = (0..self.rows.len()).collect();
+        if keep_test {
+            if test != 0.0 {
+                return wrong("the share of the test", test.to_string(), "0 where the test images are kept");
+            }
+            let tested = self.rows.iter().filter(|row| row.split == Split::Test);
+            let patients: BTreeSet<Option<String>> = tested.map(|row| row.patient_id.clone()).collect();
+            if patients.is_empty() {
+                return wrong("the number of test images", "0".into(), "some, where they are to be kept");
+            }
+            rows.retain(|&row| self.rows[row].split != Split::Test);
+            // Whoever is tested on is not trained on: the other images of these patients are in no split.
+            rows.retain(|&row| {
+                let row = &mut self.rows[row];
+                let is_tested = row.patient_id.is_some() && patients.contains(&row.patient_id);
+                if is_tested {
+                    row.split = Split::Unassigned;
+                }
+                !is_tested
+            });
+        }
+        let weights: Vec<f64> = parts.iter().map(|(_, share)| *share).collect();
+        let part_of = self.parts(&rows, &weights, &mut stream(seed, Purpose::Folds, 0, 1));
+        if (0..parts.len()).any(|part| !part_of.contains(&part)) {
+            return wrong("the number of splits", parts.len().to_string(), "no more than there are patients");
+        }
+        for (row, part) in rows.into_iter().zip(part_of) {
+            self.rows[row].split = parts[part].0;
+        }
+        self.sort();
+        Ok(())
+    }
+
+    /// The part, from 0, of each of these rows; parts have sizes in proportion to `weights`.
+    fn parts(&self, rows: &[usize], weights: &[f64], generator: &mut ChaCha8Rng) -> Vec<usize> {
         let mut of_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        for (index, row) in self.rows.iter().enumerate() {
-            match &row.patient_id {
-                Some(patient) => of_patient.entry(patient).or_default().push(index),
-                None => groups.push(vec![index]),
+        for (place, &row) in rows.iter().enumerate() {
+            match &self.rows[row].patient_id {
+                Some(patient) => of_patient.entry(patient).or_default().push(place),
+                None => groups.push(vec![place]),
             }
         }
         groups.extend(of_patient.into_values());
-        groups.shuffle(&mut stream(seed, Purpose::Folds, 0, 0));
+        groups.shuffle(generator);
         groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+        let label = |place: &usize| self.rows[rows[*place]].label;
         let mut totals = vec![0usize; self.classes.len()];
-        self.rows.iter().for_each(|row| totals[row.label] += 1);
-        let mut counts = vec![vec![0usize; self.classes.len()]; folds];
-        let mut fold_of = vec![0; self.rows.len()];
+        rows.iter().for_each(|&row| totals[self.rows[row].label] += 1);
+        let mut counts = vec![vec![0usize; self.classes.len()]; weights.len()];
+        let mut part_of = vec![0; rows.len()];
         for group in groups {
-            let add = |counts: &mut Vec<usize>| group.iter().for_each(|row| counts[self.rows[*row].label] += 1);
-            let unevenness = |fold: usize| {
+            let add = |counts: &mut Vec<usize>| group.iter().for_each(|place| counts[label(place)] += 1);
+            let unevenness = |part: usize| {
                 let mut tried = counts.clone();
-                add(&mut tried[fold]);
-                let images: usize = tried[fold].iter().sum();
-                (spread(&tried, &totals), images)
+                add(&mut tried[part]);
+                let images = tried[part].iter().sum::<usize>() as f64 / weights[part];
+                (unevenness(&tried, &totals, weights), images)
             };
-            let best = (0..folds)
-                .map(|fold| (unevenness(fold), fold))
-                .min_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let (_, fold) = best.expect("at least one fold");
-            add(&mut counts[fold]);
-            group.iter().for_each(|row| fold_of[*row] = fold);
+            let best = (0..weights.len())
+                .map(|part| (unevenness(part), part))
+                .min_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            let (_, part) = best.expect("at least one part");
+            add(&mut counts[part]);
+            group.iter().for_each(|place| part_of[*place] = part);
         }
-        fold_of
+        part_of
     }
 }
 
-/// Sum over the classes of the variance, over the folds, of the share of the class that a fold has.
-fn spread(counts: &[Vec<usize>], totals: &[usize]) -> f64 {
-    let folds = counts.len() as f64;
+/// Sum over the classes of the variance, over the parts, of the share of the class that a part has, in proportion to the
+/// part's weight. With equal weights of 1 these are the bits of the plain variance.
+fn unevenness(counts: &[Vec<usize>], totals: &[usize], weights: &[f64]) -> f64 {
+    let all: f64 = weights.iter().sum();
     let of_class = |class: usize| {
-        let shares = || counts.iter().map(|fold| fold[class] as f64 / totals[class].max(1) as f64);
-        let mean = shares().sum::<f64>() / folds;
-        shares().map(|share| (share - mean).powi(2)).sum::<f64>() / folds
+        let shares =
+            || counts.iter().zip(weights).map(|(part, &w)| (part[class] as f64 / totals[class].max(1) as f64 / w, w));
+        let mean = shares().map(|(share, w)| w * share).sum::<f64>() / all;
+        shares().map(|(share, w)| w * (share - mean).powi(2)).sum::<f64>() / all
     };
     (0..totals.len()).map(of_class).sum()
 }
@@ -113,16 +188,13 @@ mod tests {
     /// 200 images of 70 patients, the second class rarer, some patients with many images and some unknown.
     fn manifest() -> Manifest {
         let row = |index: usize| Row {
-            path: PathBuf::from(format!("train/a/{index:03}.png")),
-            label: usize::from(index % 10 < 3),
-            split: Split::Train,
-            finding: None,
             patient_id: (!index.is_multiple_of(9))
                 .then(|| format!("p{}", if index < 40 { index % 4 } else { index % 66 })),
-            source: None,
+            ..Row::new(format!("train/a/{index:03}.png").into(), usize::from(index % 10 < 3), Split::Train)
         };
         Manifest {
             root: PathBuf::new(),
+            table: None,
             classes: vec!["infected".into(), "normal".into()],
             rows: (0..200).map(row).collect(),
             warnings: Vec::new(),
@@ -158,6 +230,65 @@ mod tests {
                 assert!((tested / all - 0.2).abs() < 0.04, "class {class} in fold {held_out}: {tested} of {all}");
             }
         }
+    }
+
+    const SHARES: Shares = Shares { train: 0.7, validation: 0.1, test: 0.2, seed: 1, keep_test: false };
+
+    #[test]
+    fn shares_are_kept_in_every_class_by_whole_patients() {
+        for seed in 0..5 {
+            let mut manifest = manifest();
+            manifest.split_by_shares(Shares { seed, ..SHARES }).unwrap();
+            assert!(manifest.patients_across_splits().is_empty());
+            for (split, share) in [(Split::Train, 0.7), (Split::Validation, 0.1), (Split::Test, 0.2)] {
+                for class in 0..2 {
+                    let all = manifest.rows.iter().filter(|row| row.label == class).count() as f64;
+                    let here =
+                        manifest.rows.iter().filter(|row| row.label == class && row.split == split).count() as f64;
+                    assert!(
+                        (here / all - share).abs() < 0.04,
+                        "class {class} in {split}, seed {seed}: {here} of {all}"
+                    );
+                }
+            }
+        }
+        let splits = |seed| {
+            let mut manifest = manifest();
+            manifest.split_by_shares(Shares { seed, ..SHARES }).unwrap();
+            manifest.rows
+        };
+        assert_eq!(splits(1), splits(1));
+        assert_ne!(splits(1), splits(2));
+    }
+
+    #[test]
+    fn test_images_that_are_kept_stay_and_their_patients_are_not_trained_on() {
+        let mut split = manifest();
+        split.rows.iter_mut().for_each(|row| {
+            let name = row.path.to_str().unwrap();
+            if ("train/a/190.png".."train/a/200.png").contains(&name) {
+                row.split = Split::Test;
+            }
+        });
+        let tested: BTreeSet<PathBuf> = split.rows[190..].iter().map(|row| row.path.clone()).collect();
+        split.split_by_shares(Shares { train: 0.8, validation: 0.2, test: 0.0, seed: 0, keep_test: true }).unwrap();
+        let now: BTreeSet<PathBuf> =
+            split.rows.iter().filter(|row| row.split == Split::Test).map(|row| row.path.clone()).collect();
+        assert_eq!(now, tested);
+        assert!(split.rows.iter().any(|row| row.split == Split::Unassigned));
+        split.rows.retain(|row| row.split != Split::Unassigned);
+        assert!(split.patients_across_splits().is_empty());
+    }
+
+    #[test]
+    fn shares_that_cannot_be_are_refused() {
+        let refusal = |shares: Shares| manifest().split_by_shares(shares).unwrap_err().to_string();
+        assert!(refusal(Shares { train: 0.8, ..SHARES }).contains("sum to 1"));
+        assert!(refusal(Shares { train: 1.1, validation: -0.3, ..SHARES }).contains("1.1,-0.3,0.2"));
+        assert!(refusal(Shares { train: f64::NAN, ..SHARES }).contains("sum to 1"));
+        assert!(refusal(Shares { keep_test: true, ..SHARES }).contains("0 where"));
+        let none = Shares { train: 0.8, validation: 0.2, test: 0.0, keep_test: true, seed: 0 };
+        assert!(refusal(none).contains("test images"));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! The images of a data set: which file, which class, which split, and what is known about it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, fs};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::DataError;
-use crate::folders;
-use crate::table;
+use crate::person::Sex;
+use crate::{Listing, folders, listing};
 
 /// What a part of the data is for. The order is the order of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,18 +21,22 @@ pub enum Split {
     Validation,
     /// Looked at once, in the end.
     Test,
+    /// In none of the three: the data set has no splits, or none for this image. Nothing is done with it until
+    /// somebody splits the data.
+    Unassigned,
 }
 
 impl Split {
-    /// All splits in order.
+    /// The splits in order, without `Unassigned`, which is none.
     pub const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
-    /// `train`, `validation` or `test`.
+    /// `train`, `validation` or `test`; `unassigned`.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
             Split::Validation => "validation",
             Split::Test => "test",
+            Split::Unassigned => "unassigned",
         }
     }
 }
@@ -70,6 +75,19 @@ pub struct Row {
     pub patient_id: Option<String>,
     /// Where the image comes from (a hospital, a public collection), where known.
     pub source: Option<String>,
+    /// How the image was taken, in the words of its source (`PA`, `AP supine`), where known.
+    pub view: Option<String>,
+    /// The patient's age in completed years, where known.
+    pub age: Option<u16>,
+    /// The patient's sex, where known.
+    pub sex: Option<Sex>,
+}
+
+impl Row {
+    /// An image of which nothing but its class and its split is known.
+    pub fn new(path: PathBuf, label: usize, split: Split) -> Row {
+        Row { path, label, split, finding: None, patient_id: None, source: None, view: None, age: None, sex: None }
+    }
 }
 
 /// A patient with images in more than one split.
@@ -86,6 +104,8 @@ pub struct SharedPatient {
 pub struct Manifest {
     /// The folder that paths are relative to.
     pub root: PathBuf,
+    /// The table that says which images there are; `None` where the folders say it.
+    pub table: Option<PathBuf>,
     /// The names of the classes, sorted by code point; a label is an index into them.
     pub classes: Vec<String>,
     /// The images.
@@ -96,26 +116,123 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Opens a folder of `train`, `validation` (or `val`, `valid`) and `test`, each with a folder for each class, and
-    /// reads `manifest.csv` beside them where it exists.
+    /// Opens a data set: a folder, or a table.
     ///
-    /// Splits may be missing (see [`Manifest::require_split`]). The classes are the sorted names of the class folders
-    /// of all splits. Images end in .png, .jpg or .jpeg in any case and may stand in subfolders; other files give a
-    /// warning. Hidden files and folders are ignored. Nothing is decoded.
+    /// A folder of `train`, `validation` (or `val`, `valid`) and `test` has in each a folder for each class; splits may be
+    /// missing (see [`Manifest::require_split`]). The classes are the sorted names of the class folders of all splits.
+    /// Images end in .png, .jpg or .jpeg in any case and may stand in subfolders; other files give a warning. Hidden
+    /// files and folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must not
+    /// contradict the folders.
     ///
-    /// The table has a header with the columns `path` (relative to the folder, with `/`), `split`, `label` (the class's
-    /// name), `finding`, `patient_id` and `source` in any order; all but `path` may be missing, further columns are
-    /// ignored, an empty field is unknown.
+    /// A table, or a folder with a `manifest.csv` and no split folders, has the columns `path` (relative to the table's
+    /// folder, with `/`, or absolute) and `label` (the class's name) and any of `split`, `finding`, `patient_id`,
+    /// `source`, `view`, `age` and `sex`, in any order; further columns are ignored, an empty field is unknown. See
+    /// [`Listing`](crate::Listing).
+    ///
+    /// Nothing is decoded.
     ///
     /// # Errors
-    /// Any variant of [`DataError`] that is about folders, names or tables.
-    pub fn open(dir: &Path) -> Result<Manifest, DataError> {
-        let mut manifest = folders::scan(dir)?;
-        let table = dir.join(table::FILE_NAME);
-        if table.is_file() {
-            table::annotate(&mut manifest, &table)?;
+    /// Any variant of [`DataError`] that is about folders, names or tables; [`DataError::ImagesMissing`] where a table
+    /// names files that are not there.
+    pub fn open(path: &Path) -> Result<Manifest, DataError> {
+        let manifest = Manifest::named(path)?;
+        let missing = manifest.missing_rows();
+        if missing.is_empty() {
+            return Ok(manifest);
+        }
+        Err(DataError::ImagesMissing {
+            table: manifest.place().to_owned(),
+            missing: missing.len(),
+            images: manifest.rows.len(),
+            first: manifest.missing_names(&missing),
+        })
+    }
+
+    /// As [`Manifest::open`], but leaves out images that a table names and that are not there, with a warning.
+    ///
+    /// # Errors
+    /// As [`Manifest::open`]; [`DataError::ImagesMissing`] where no image at all is there.
+    pub fn open_existing(path: &Path) -> Result<Manifest, DataError> {
+        let mut manifest = Manifest::named(path)?;
+        let missing = manifest.missing_rows();
+        if missing.len() == manifest.rows.len() {
+            return Manifest::open(path);
+        }
+        if !missing.is_empty() {
+            manifest.warnings.push(format!(
+                "{}: {} of {} images are not there and were left out: {}",
+                manifest.place().display(),
+                missing.len(),
+                manifest.rows.len(),
+                manifest.missing_names(&missing)
+            ));
+            let gone: BTreeSet<usize> = missing.into_iter().collect();
+            let mut index = 0..;
+            manifest.rows.retain(|_| index.next().is_none_or(|row| !gone.contains(&row)));
         }
         Ok(manifest)
+    }
+
+    /// The images that a folder holds or a table names.
+    fn named(path: &Path) -> Result<Manifest, DataError> {
+        let metadata = fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.to_owned(), source })?;
+        if !metadata.is_dir() {
+            return match path.extension() {
+                Some(end) if end.eq_ignore_ascii_case("csv") => Listing::read(path)?.into_manifest(path),
+                _ => Err(DataError::NotADataSet { path: path.to_owned() }),
+            };
+        }
+        let table = path.join(listing::FILE_NAME);
+        if table.is_file() && !folders::has_splits(path)? {
+            return Listing::read(&table)?.into_manifest(&table);
+        }
+        let mut manifest = folders::scan(path)?;
+        if table.is_file() {
+            listing::annotate(&mut manifest, &table)?;
+        }
+        Ok(manifest)
+    }
+
+    /// The manifest of a table's rows, in the order of those of folders: split, class, folder, name.
+    pub(crate) fn of_table(
+        table: &Path,
+        classes: Vec<String>,
+        rows: Vec<Row>,
+        warnings: Vec<String>,
+    ) -> Result<Manifest, DataError> {
+        if rows.is_empty() {
+            return Err(DataError::TableEmpty { table: table.to_owned() });
+        }
+        let folder = table.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut manifest = Manifest { root: folder.to_owned(), table: Some(table.to_owned()), classes, rows, warnings };
+        manifest.sort();
+        Ok(manifest)
+    }
+
+    /// Brings the rows into their order: split, class, folder, name.
+    pub(crate) fn sort(&mut self) {
+        self.rows.sort_by_cached_key(|row| {
+            (row.split, row.label, row.path.parent().map(Path::to_owned), row.path.file_name().map(OsStr::to_owned))
+        });
+    }
+
+    /// What says which images there are: the table, or the folder. For messages.
+    pub fn place(&self) -> &Path {
+        self.table.as_deref().unwrap_or(&self.root)
+    }
+
+    /// Rows whose file is not there. Folders were listed a moment ago: they are not asked again.
+    fn missing_rows(&self) -> Vec<usize> {
+        match self.table {
+            Some(_) => (0..self.rows.len()).filter(|&row| !self.path_of(row).is_file()).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The first ten of them, ready to print.
+    fn missing_names(&self, rows: &[usize]) -> String {
+        let names = rows.iter().map(|&row| self.rows[row].path.display().to_string()).collect();
+        listed(&names, 10)
     }
 
     /// The row numbers of a split, ascending.
@@ -126,13 +243,17 @@ impl Manifest {
     /// As [`Manifest::rows_of`], for a caller that needs images there.
     ///
     /// # Errors
-    /// [`DataError::SplitMissing`] where the split has none.
+    /// [`DataError::SplitMissing`] where the split has none, [`DataError::NotSplit`] where no split has any.
     pub fn require_split(&self, split: Split) -> Result<Vec<usize>, DataError> {
         let rows = self.rows_of(split);
         if rows.is_empty() {
+            let place = self.place().to_owned();
             let found = Split::ALL.into_iter().filter(|&other| self.rows.iter().any(|row| row.split == other));
             let found = found.map(Split::name).collect::<Vec<_>>().join(", ");
-            return Err(DataError::SplitMissing { root: self.root.clone(), split, found });
+            return Err(match found.is_empty() {
+                true => DataError::NotSplit { place, split },
+                false => DataError::SplitMissing { place, split, found },
+            });
         }
         Ok(rows)
     }
@@ -140,12 +261,15 @@ impl Manifest {
     /// Checks that a split has images of every class, or none at all.
     ///
     /// # Errors
-    /// [`DataError::ClassMissing`] for the first class that it lacks.
+    /// [`DataError::ClassMissing`] or [`DataError::ClassNotListed`] for the first class that it lacks.
     pub fn require_every_class(&self, split: Split) -> Result<(), DataError> {
         let rows = self.rows_of(split);
         let Some(first) = rows.first() else { return Ok(()) };
         for (label, class) in self.classes.iter().enumerate() {
             if !rows.iter().any(|row| self.rows[*row].label == label) {
+                if let Some(table) = &self.table {
+                    return Err(DataError::ClassNotListed { table: table.clone(), split, class: class.clone() });
+                }
                 // The folder as it is called here: `val` and `valid` are validation splits too.
                 let split_folder = self.rows[*first].path.components().next();
                 let folder = split_folder.map_or_else(|| self.root.clone(), |name| self.root.join(name));
@@ -161,7 +285,7 @@ impl Manifest {
     /// [`DataError::OneClass`] where there is only one class.
     pub fn require_two_classes(&self) -> Result<(), DataError> {
         match self.classes.as_slice() {
-            [class] => Err(DataError::OneClass { root: self.root.clone(), class: class.clone() }),
+            [class] => Err(DataError::OneClass { root: self.place().to_owned(), class: class.clone() }),
             _ => Ok(()),
         }
     }
@@ -235,14 +359,14 @@ impl Manifest {
     }
 }
 
-/// Names for a message, at most five of them.
-pub(crate) fn listed(names: &BTreeSet<String>) -> String {
+/// Names for a message, at most so many of them.
+pub(crate) fn listed(names: &BTreeSet<String>, most: usize) -> String {
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let mut shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
-    if names.len() > 5 {
-        shown.push(format!("and {} more", names.len() - 5));
+    let mut shown: Vec<String> = names.iter().take(most).map(|name| format!("`{name}`")).collect();
+    if names.len() > most {
+        shown.push(format!("and {} more", names.len() - most));
     }
     shown.join(", ")
 }

@@ -1,132 +1,135 @@
-//! `manifest.csv`: patient, finding and source of the images that stand in the folders.
+//! Tables of comma-separated values: encodings, line ends, quotes, and where in the file a row stands.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+use csv::{ErrorKind, Position, ReaderBuilder, StringRecord, Trim};
 
+use crate::encoding;
 use crate::error::DataError;
-use crate::manifest::{Manifest, Split, listed};
+use crate::manifest::listed;
 
-/// Name of the table, in the data set's folder.
-pub(crate) const FILE_NAME: &str = "manifest.csv";
+/// A table that is read.
+pub(crate) struct Table {
+    file: PathBuf,
+    header: StringRecord,
+    records: Vec<StringRecord>,
+    /// The line of each record; a quoted field may hold line ends.
+    lines: Vec<u64>,
+    /// What the user should know and what is no error.
+    pub warnings: Vec<String>,
+}
 
-/// The columns that are read.
-const COLUMNS: [&str; 6] = ["path", "split", "label", "finding", "patient_id", "source"];
+/// A row of a table.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'a> {
+    /// Its line in the file, the header being line 1.
+    pub line: u64,
+    fields: &'a StringRecord,
+}
 
-/// Adds what the table knows to the manifest's rows. Every row of the table must be the row of an image, in the split
-/// and class that its folder says; images that the table does not name stay unknown, with a warning.
-pub(crate) fn annotate(manifest: &mut Manifest, table: &Path) -> Result<(), DataError> {
-    let text = fs::read(table).map_err(|source| DataError::Unreadable { path: table.to_owned(), source })?;
-    let unreadable = |error: csv::Error| describe(table, &text, error);
-    // The reader skips a byte order mark and takes both kinds of line ends.
-    let mut reader = ReaderBuilder::new().trim(Trim::Headers).from_reader(text.as_slice());
-    let columns = columns(table, reader.headers().map_err(unreadable)?)?;
-    let row_of: HashMap<PathBuf, usize> =
-        manifest.rows.iter().enumerate().map(|(index, row)| (row.path.clone(), index)).collect();
-    // The position in the table of each row's record.
-    let mut named: HashMap<usize, u64> = HashMap::new();
+impl<'a> Record<'a> {
+    /// The field without space around it; `None` where it is empty, or where there is no such column.
+    pub fn get(&self, column: Option<usize>) -> Option<&'a str> {
+        self.fields.get(column?).map(str::trim).filter(|text| !text.is_empty())
+    }
+}
 
-    for record in reader.records() {
-        let record = record.map_err(unreadable)?;
-        let position = record.position().map_or(0, csv::Position::byte);
-        let wrong =
-            |problem: String| DataError::TableRow { table: table.to_owned(), line: line_at(&text, position), problem };
-        let field = |column: &str| {
-            let text = record.get(*columns.get(column)?)?.trim();
-            (!text.is_empty()).then_some(text)
+impl Table {
+    /// Reads the bytes of a table; a `strict` one has as many fields in each row as in the header, another gives a warning
+    /// where it has not.
+    pub fn parse(file: &Path, bytes: &[u8], strict: bool) -> Result<Table, DataError> {
+        let unreadable = |detail: String| DataError::TableUnreadable { table: file.to_owned(), detail };
+        let Some((text, latin)) = encoding::decode(bytes) else {
+            return Err(unreadable("is UTF-16, which spreadsheets call Unicode text; save it as CSV in UTF-8".into()));
         };
-
-        let path = field("path").ok_or_else(|| wrong("the path is empty; name the image or remove the row".into()))?;
-        let relative = path.strip_prefix("./").unwrap_or(path);
-        let Some(&index) = row_of.get(Path::new(relative)) else {
-            return Err(wrong(format!(
-                "`{path}` is no image of this data set; expected a path such as `{}`, relative to the table; \
-                 add the file or remove the row",
-                manifest.rows[0].path.display()
-            )));
+        let mut reader = ReaderBuilder::new().trim(Trim::Headers).flexible(!strict).from_reader(text.as_bytes());
+        let mut lines = Lines { text: text.as_bytes(), position: 0, line: 1 };
+        let mut describe = |error: csv::Error| {
+            let mut line = |position: &Option<Position>| lines.at(position.as_ref().map_or(0, Position::byte));
+            unreadable(match error.kind() {
+                ErrorKind::UnequalLengths { pos, expected_len, len } => {
+                    format!("line {} has {len} columns, the header has {expected_len}", line(pos))
+                }
+                _ => error.to_string(),
+            })
         };
-        if let Some(first) = named.insert(index, position) {
-            let first = line_at(&text, first);
-            return Err(wrong(format!("`{path}` stands in line {first} already; remove one of the two rows")));
+        let header = reader.headers().map_err(&mut describe)?.clone();
+        let records = reader.records().collect::<Result<Vec<_>, _>>().map_err(&mut describe)?;
+        let lines: Vec<u64> =
+            records.iter().map(|record| lines.at(record.position().map_or(0, Position::byte))).collect();
+        let mut warnings = Vec::new();
+        if latin {
+            warnings.push(format!("{}: is not UTF-8 and was read as ISO-8859-1", file.display()));
         }
-        let row = &mut manifest.rows[index];
-        if let Some(text) = field("split") {
-            let split = match text {
-                "val" | "valid" => Some(Split::Validation),
-                other => other.parse().ok(),
-            };
-            if split != Some(row.split) {
-                return Err(wrong(format!(
-                    "split `{text}`, but `{path}` lies in the split `{}`; correct the table or move the file",
-                    row.split
-                )));
-            }
+        let uneven: Vec<u64> = records
+            .iter()
+            .zip(&lines)
+            .filter(|(record, _)| record.len() != header.len())
+            .map(|(_, line)| *line)
+            .collect();
+        if let Some(first) = uneven.first() {
+            warnings.push(format!(
+                "{}: {} rows have more or fewer columns than the header, the first in line {first}",
+                file.display(),
+                uneven.len()
+            ));
         }
-        if let Some(text) = field("label")
-            && text != manifest.classes[row.label]
-        {
-            return Err(wrong(format!(
-                "label `{text}`, but `{path}` lies in the folder of the class `{}`; correct the table or move the file",
-                manifest.classes[row.label]
-            )));
-        }
-        row.finding = field("finding").map(str::to_owned);
-        row.patient_id = field("patient_id").map(str::to_owned);
-        row.source = field("source").map(str::to_owned);
+        Ok(Table { file: file.to_owned(), header, records, lines, warnings })
     }
 
-    let unnamed = manifest.rows.len() - named.len();
-    if unnamed > 0 {
-        manifest.warnings.push(format!(
-            "{}: does not name {unnamed} of {} images; their patients are unknown",
-            table.display(),
-            manifest.rows.len()
-        ));
+    /// The rows in order.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.records.iter().zip(&self.lines).map(|(fields, &line)| Record { line, fields })
     }
-    Ok(())
+
+    /// How often a column stands in the header.
+    pub fn count(&self, name: &str) -> usize {
+        self.header.iter().filter(|column| *column == name).count()
+    }
+
+    /// The names of the columns.
+    pub fn header(&self) -> impl Iterator<Item = &str> {
+        self.header.iter()
+    }
+
+    /// An error about the columns.
+    pub fn columns_error(&self, problem: String, expected: String) -> DataError {
+        let found: BTreeSet<String> = self.header.iter().map(str::to_owned).collect();
+        let separated_otherwise =
+            self.header.len() == 1 && [';', '\t'].iter().any(|separator| self.header[0].contains(*separator));
+        let hint = if separated_otherwise { "; save the table with commas between the columns" } else { "" };
+        DataError::TableColumns {
+            table: self.file.clone(),
+            problem,
+            found: listed(&found, 12),
+            expected: expected + hint,
+        }
+    }
+
+    /// An error about a row.
+    pub fn row_error(&self, record: Record<'_>, problem: String) -> DataError {
+        DataError::TableRow { table: self.file.clone(), line: record.line, problem }
+    }
 }
 
-/// The line of the record that the reader placed at byte `position`. The reader's own line numbers are one too small
-/// behind CRLF, because the record starts for it at the line feed.
-fn line_at(text: &[u8], position: u64) -> u64 {
-    let rest = text.get(position as usize..).unwrap_or_default();
-    let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let start = text.len() - rest.len() + blank;
-    1 + text[..start].iter().filter(|&&byte| byte == b'\n').count() as u64
+/// Counts lines up to positions that only grow. The reader's own line numbers are one too small behind CRLF, because the
+/// record starts for it at the line feed.
+struct Lines<'a> {
+    text: &'a [u8],
+    position: usize,
+    line: u64,
 }
 
-fn describe(table: &Path, text: &[u8], error: csv::Error) -> DataError {
-    let line = |position: &Option<csv::Position>| line_at(text, position.as_ref().map_or(0, csv::Position::byte));
-    let detail = match error.kind() {
-        ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            format!("line {} has {len} columns, the header has {expected_len}", line(pos))
-        }
-        ErrorKind::Utf8 { pos, .. } => format!("line {} is not UTF-8", line(pos)),
-        _ => error.to_string(),
-    };
-    DataError::TableUnreadable { table: table.to_owned(), detail }
-}
-
-/// Position of each column that is read and present.
-fn columns(table: &Path, header: &StringRecord) -> Result<HashMap<&'static str, usize>, DataError> {
-    let wrong = |problem: String| {
-        let found: BTreeSet<String> = header.iter().map(str::to_owned).collect();
-        DataError::TableColumns { table: table.to_owned(), problem, found: listed(&found) }
-    };
-    let mut columns = HashMap::new();
-    for name in COLUMNS {
-        let mut positions = header.iter().enumerate().filter(|(_, column)| *column == name);
-        if let Some((position, _)) = positions.next() {
-            columns.insert(name, position);
-        }
-        if positions.next().is_some() {
-            return Err(wrong(format!("the column `{name}` stands there twice")));
-        }
+impl Lines<'_> {
+    /// The line of the record that the reader placed at byte `position`.
+    fn at(&mut self, position: u64) -> u64 {
+        let rest = self.text.get(position as usize..).unwrap_or_default();
+        let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let start = self.text.len() - rest.len() + blank;
+        let passed = self.text.get(self.position..start).unwrap_or_default();
+        self.line += passed.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.position = start.max(self.position);
+        self.line
     }
-    if !columns.contains_key("path") {
-        return Err(wrong("no column `path`".to_owned()));
-    }
-    Ok(columns)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use roentgen_data::{DataError, Manifest, Split};
+use roentgen_data::{DataError, Manifest, Sex, Split, write_table};
 use tempfile::TempDir;
 
 /// A folder with these files; the content does not matter here, because opening does not decode.
@@ -110,7 +110,7 @@ fn an_empty_folder_and_a_missing_one() {
     let dir = folder(&["train/n/notes.txt"]);
     assert!(matches!(Manifest::open(dir.path()), Err(DataError::NoImages { .. })));
     let dir = folder(&["file"]);
-    assert!(matches!(Manifest::open(&dir.path().join("file")), Err(DataError::NotAFolder { .. })));
+    assert!(matches!(Manifest::open(&dir.path().join("file")), Err(DataError::NotADataSet { .. })));
     assert!(message(Manifest::open(Path::new("/no/such/folder"))).contains("/no/such/folder"));
 }
 
@@ -195,7 +195,11 @@ fn the_table_adds_patient_finding_and_source() {
 fn a_table_that_contradicts_the_folders_names_the_line() {
     for (table, line, word) in [
         ("path,label\ntrain/normal/b.png,normal\ntrain/normal/gone.png,normal\n", "line 3", "gone.png"),
-        ("path\ntrain/normal/b.png\ntrain/normal/a.JPG\ntrain/normal/b.png\n", "line 4", "line 2"),
+        (
+            "path,source\ntrain/normal/b.png,x\ntrain/normal/a.JPG,x\ntrain/normal/b.png,y\n",
+            "line 4",
+            "line 2 already, with other values",
+        ),
         ("path,label\r\ntrain/normal/b.png,infected\r\n", "line 2", "class `normal`"),
         ("path,split\ntrain/normal/b.png,test\n", "line 2", "split `train`"),
         ("path,split\ntrain/normal/b.png,holdout\n", "line 2", "holdout"),
@@ -215,9 +219,130 @@ fn a_table_that_cannot_be_read() {
     assert!(text.contains("line 2 has 1 columns"), "{text}");
     let text = message(small_with_table("path,label\r\ntrain/normal/b.png,normal\r\n\r\nx\r\n"));
     assert!(text.contains("line 4 has 1 columns"), "{text}");
+    let text = message(small_with_table("path;label\ntrain/normal/b.png;normal\n"));
+    assert!(text.contains("commas between the columns"), "{text}");
     let dir = folder(&SMALL);
-    fs::write(dir.path().join("manifest.csv"), b"path,finding\ntrain/normal/b.png,\xe9\n").unwrap();
-    assert!(message(Manifest::open(dir.path())).contains("line 2 is not UTF-8"));
+    fs::write(dir.path().join("manifest.csv"), b"\xff\xfep\0a\0").unwrap();
+    assert!(message(Manifest::open(dir.path())).contains("UTF-16"));
+}
+
+/// A folder of images without splits, and a table of them.
+fn listed(table: &[u8]) -> TempDir {
+    let dir = folder(&["images/a.png", "images/b.png", "images/c.png", "images/r\u{f6}ntgen.png"]);
+    fs::write(dir.path().join("list.csv"), table).unwrap();
+    dir
+}
+
+#[test]
+fn a_table_alone_is_a_data_set() {
+    let dir = listed(
+        b"path,label,split,patient_id,view,age,sex\nimages/c.png,sick,test,p 1,PA,57.0,M\nimages/a.png,well,train,,,414,?\n\
+          images/b.png,\"sick\",valid,p2,\"AP, supine\",013M,f\nimages/a.png,well,train,,,,\n",
+    );
+    let manifest = Manifest::open(&dir.path().join("list.csv")).unwrap();
+    assert_eq!(manifest.classes, ["sick", "well"]);
+    assert_eq!(paths(&manifest), ["images/a.png", "images/b.png", "images/c.png"]);
+    assert_eq!(manifest.rows.iter().map(|row| row.split).collect::<Vec<_>>(), Split::ALL);
+    let [a, b, c] = manifest.rows.as_slice() else { panic!("three rows") };
+    assert_eq!(
+        (c.patient_id.as_deref(), c.view.as_deref(), c.age, c.sex),
+        (Some("p 1"), Some("PA"), Some(57), Some(Sex::Male))
+    );
+    assert_eq!((b.view.as_deref(), b.age, b.sex), (Some("AP, supine"), Some(1), Some(Sex::Female)));
+    assert_eq!((a.patient_id.as_deref(), a.age, a.sex), (None, None, None));
+    for word in ["1 rows stand there twice", "1 ages cannot be", "neither F nor M"] {
+        assert!(manifest.warnings.iter().any(|warning| warning.contains(word)), "{word}: {:?}", manifest.warnings);
+    }
+    assert!(manifest.path_of(0).is_file());
+    // In a folder without splits, manifest.csv says it all.
+    fs::rename(dir.path().join("list.csv"), dir.path().join("manifest.csv")).unwrap();
+    let of_folder = Manifest::open(dir.path()).unwrap();
+    assert_eq!(of_folder.rows, manifest.rows);
+    assert_eq!(of_folder.fingerprint().unwrap(), manifest.fingerprint().unwrap());
+}
+
+#[test]
+fn a_table_that_is_no_utf8_is_read_as_iso_8859_1() {
+    let dir = listed(b"path,label\r\nimages/r\xf6ntgen.png,a\r\nimages/a.png,b\r\n");
+    let manifest = Manifest::open(&dir.path().join("list.csv")).unwrap();
+    assert_eq!(paths(&manifest), ["images/r\u{f6}ntgen.png", "images/a.png"]);
+    assert!(manifest.warnings.iter().any(|warning| warning.contains("ISO-8859-1")), "{:?}", manifest.warnings);
+}
+
+#[test]
+fn a_table_without_splits_says_what_to_do() {
+    let dir = listed(b"path,label\nimages/a.png,a\nimages/b.png,b\n");
+    let table = dir.path().join("list.csv");
+    let manifest = Manifest::open(&table).unwrap();
+    assert!(manifest.rows.iter().all(|row| row.split == Split::Unassigned));
+    let text = manifest.require_split(Split::Train).unwrap_err().to_string();
+    let command = format!("roentgen data split {}", table.display());
+    assert!(text.contains(&command) && text.contains("--folds"), "{text}");
+    let dir = listed(b"path,label,split\nimages/a.png,a,train\nimages/b.png,b,train\nimages/c.png,b,test\n");
+    let manifest = Manifest::open(&dir.path().join("list.csv")).unwrap();
+    let text = manifest.require_every_class(Split::Test).unwrap_err().to_string();
+    assert!(text.contains("list.csv") && text.contains("test split") && text.contains("`a`"), "{text}");
+    let text = manifest.require_split(Split::Validation).unwrap_err().to_string();
+    assert!(text.contains("list.csv") && text.contains("train, test"), "{text}");
+}
+
+#[test]
+fn images_that_are_not_there_are_counted_and_the_first_named() {
+    let gone: String = (0..12).map(|index| format!("images/gone{index:02}.png,a\n")).collect();
+    let dir = listed(format!("path,label\nimages/a.png,a\nimages/b.png,b\n{gone}").as_bytes());
+    let table = dir.path().join("list.csv");
+    let text = message(Manifest::open(&table));
+    for word in
+        ["list.csv: 12 of 14 images are not there", "gone00.png", "gone09.png", "and 2 more", "--on-bad-image skip"]
+    {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(!text.contains("gone10"), "{text}");
+    let manifest = Manifest::open_existing(&table).unwrap();
+    assert_eq!(paths(&manifest), ["images/a.png", "images/b.png"]);
+    assert!(manifest.warnings.iter().any(|warning| warning.contains("12 of 14") && warning.contains("left out")));
+    let dir = listed(b"path,label\nimages/x.png,a\n");
+    assert!(message(Manifest::open_existing(&dir.path().join("list.csv"))).contains("1 of 1"));
+}
+
+#[test]
+fn tables_that_are_no_data_set() {
+    for (table, word) in [
+        ("path\nimages/a.png\n", "line 2: no label"),
+        ("path,label\nimages/a.png,a\nimages/b.png,\n", "line 3: no label"),
+        ("path,label\n", "no rows"),
+        ("label\na\n", "no column `path`"),
+        ("path,label,split\nimages/a.png,a,trian\n", "line 2: `trian` is no split"),
+        ("path,label\nimages/a.png,a\nimages/a.png,b\n", "line 3: `images/a.png` stands in line 2 already, with other"),
+    ] {
+        let dir = listed(table.as_bytes());
+        let text = message(Manifest::open(&dir.path().join("list.csv")));
+        assert!(text.contains("list.csv") && text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn a_table_that_is_written_reads_the_same() {
+    let dir = listed(
+        b"path,label,split,finding,patient_id,view,age,sex\nimages/c.png,x,test,\"A, \"\"B\"\"\",p 1,PA,57,M\n\
+          images/a.png,y,,\"line\nbreak\",,,,\n",
+    );
+    let table = dir.path().join("list.csv");
+    let manifest = Manifest::open(&table).unwrap();
+    let mut bytes = Vec::new();
+    write_table(&manifest, &mut bytes, |row| row.path.display().to_string()).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(text.starts_with("path,split,label,finding,patient_id,view,age,sex\n"), "{text}");
+    fs::write(&table, bytes).unwrap();
+    assert_eq!(Manifest::open(&table).unwrap(), manifest);
+}
+
+#[test]
+fn the_shared_table_is_the_shared_folder() {
+    let Some(data) = shared() else { return };
+    let (folder, table) = (Manifest::open(&data).unwrap(), Manifest::open(&data.join("manifest.csv")).unwrap());
+    assert_eq!(folder.rows, table.rows);
+    assert_eq!(folder.fingerprint().unwrap(), table.fingerprint().unwrap());
 }
 
 #[test]
@@ -262,15 +387,21 @@ fn splits_have_names() {
     assert!("holdout".parse::<Split>().unwrap_err().to_string().contains("train, validation or test"));
 }
 
-#[test]
-fn the_shared_data_set_opens() {
+/// The shared data set, where it is.
+fn shared() -> Option<PathBuf> {
     let shared = std::env::var_os("ROENTGEN_SHARED")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
     let data = shared.join("data/cxr");
     if !data.is_dir() {
         println!("skipped: opening the shared data set, which is absent");
-        return;
+        return None;
     }
+    Some(data)
+}
+
+#[test]
+fn the_shared_data_set_opens() {
+    let Some(data) = shared() else { return };
     let manifest = Manifest::open(&data).unwrap();
     assert_eq!(manifest.classes, ["infected", "normal"]);
     let counts = Split::ALL.map(|split| manifest.rows_of(split).len());

@@ -24,7 +24,7 @@ pub enum Purpose {
     Phantom = 5,
     /// Resampling for intervals and tests; the item is the resample.
     Bootstrap = 6,
-    /// Patients of a cross-validation; epoch 0, item 0.
+    /// Patients of a cross-validation, item 0, or of splits, item 1; epoch 0.
     Folds = 7,
     /// Random freeze plans of a search; epoch 0, item 0.
     FreezePlans = 8,

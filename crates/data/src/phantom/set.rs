@@ -119,6 +119,7 @@ impl PhantomSet {
             Split::Train => self.train,
             Split::Validation => self.validation,
             Split::Test => self.test,
+            Split::Unassigned => 0,
         }
     }
 
