@@ -56,11 +56,16 @@ impl Limits {
 /// # Errors
 /// [`DataError::Unreadable`] or one of the `Image...` variants and [`DataError::FileTooLarge`]; all name the file.
 pub fn decode(path: &Path, limits: &Limits) -> Result<Image, DataError> {
+    decode_bytes(&path.display().to_string(), &read(path, limits)?, limits)
+}
+
+/// The bytes of an image file; one more than the limit where it is larger.
+pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, DataError> {
     let unreadable = |source| DataError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::with_capacity(file.metadata().map_err(unreadable)?.len().min(limits.file_bytes) as usize + 1);
     file.take(limits.file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-    decode_bytes(&path.display().to_string(), &bytes, limits)
+    Ok(bytes)
 }
 
 /// Decodes an image that is in memory; `name` stands for it in messages.
