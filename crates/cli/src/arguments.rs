@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::audit::Audit;
 use crate::recipe::Recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub struct Arguments {
 pub enum Command {
     /// Generate phantom radiographs, fine-tune on them, evaluate and report: needs nothing
     Demo(Demo),
+    /// Look for leaks, copies and shortcuts in a data set, before anything is trained on it
+    Audit(Audit),
     /// Fine-tune a network on a folder of images
     Train(Box<Train>),
     /// Train the rows of an experiment, and compare them in tables and a report

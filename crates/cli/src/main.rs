@@ -1,6 +1,7 @@
 //! The `roentgen` command: fine-tunes, evaluates and reports chest X-ray classifiers.
 
 mod arguments;
+mod audit;
 mod bench;
 mod compare;
 mod demo;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),

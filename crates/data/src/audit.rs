@@ -1,5 +1,6 @@
-//! What is wrong with a data set before anything is trained on it: identical pixels, altered copies of one exposure, and
-//! what the files alone give away. Numbers and pairs only; what they mean for splits and classes is the caller's to say.
+//! What is wrong with a data set before anything is trained on it: identical pixels, altered copies of one exposure,
+//! and what the files alone give away. Numbers and pairs only; what they mean for splits and classes is the caller's to
+//! say.
 
 mod alignment;
 mod examination;
@@ -20,9 +21,9 @@ use alignment::align;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// From this correlation on two images are of one exposure. Of 1,600 copies of radiographs (rotated by 5 degrees, cut to
-/// nine tenths, mirrored, inverted, and others) 99 % reach 0.95; of other exposures of the same patient the closest of
-/// 570 pairs comes to 0.91, of other patients the closest of 22,000 to 0.77.
+/// From this correlation on two images are of one exposure. Of 1,600 copies of radiographs (rotated by 5 degrees, cut
+/// to nine tenths, mirrored, inverted, and others) 99 % reach 0.95; of other exposures of the same patient the closest
+/// of 570 pairs comes to 0.91, of other patients the closest of 22,000 to 0.77.
 pub const LEAST_AGREEMENT: f32 = 0.93;
 /// From this correlation on, below [`LEAST_AGREEMENT`], two images are likely of one patient.
 pub const SAME_PATIENT: f32 = 0.82;
@@ -59,7 +60,7 @@ pub struct Search {
     pub compared: u64,
 }
 
-/// Finds the pairs of images that show one exposure: rotated by up to 15 degrees, cut to 80 % of each side, mirrored,
+/// Finds the pairs of images that show one exposure: rotated by up to 15 degrees, cut to 90 % of each side, mirrored,
 /// inverted, scaled, stored anew, or changed in brightness, contrast and gamma. `progress` is called with the number of
 /// images done so far, from any of the `threads` threads.
 ///

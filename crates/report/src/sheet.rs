@@ -57,26 +57,12 @@ impl Tile {
     /// # Errors
     /// [`ReportError::TileSize`] where the pixels are not `width * height`, or a side is 0 or beyond `u32`.
     pub(crate) fn check(&self) -> Result<(), ReportError> {
-        let (found, channels) = match &self.pixels {
-            Pixels::Grey(bytes) => (bytes.len(), 1),
-            Pixels::Rgb(bytes) => (bytes.len(), 3),
-        };
-        let (width, height) = (self.width, self.height);
-        let expected = width.saturating_mul(height).saturating_mul(channels);
-        if found == expected && expected > 0 && u32::try_from(width.max(height)).is_ok() {
-            return Ok(());
-        }
-        Err(ReportError::TileSize { path: self.path.clone(), found, expected, width, height })
+        check(&self.pixels, self.width, self.height, &self.path)
     }
 
     /// The picture in colour. The tile has passed [`Tile::check`].
     pub(crate) fn to_rgb(&self) -> RgbImage {
-        let bytes = match &self.pixels {
-            Pixels::Grey(bytes) => bytes.iter().flat_map(|&grey| [grey; 3]).collect(),
-            Pixels::Rgb(bytes) => bytes.clone(),
-        };
-        RgbImage::from_raw(self.width as u32, self.height as u32, bytes)
-            .expect("the check compared the number of bytes with the size")
+        to_rgb(&self.pixels, self.width, self.height)
     }
 
     /// The last part of the path.
@@ -206,8 +192,39 @@ fn captioned(path: &Path, tile: &Tile) -> Result<CaptionedImage, ReportError> {
     })
 }
 
+/// The picture that these pixels of an image at `path` make.
+///
+/// # Errors
+/// [`ReportError::TileSize`] where the pixels are not `width * height`, or a side is 0 or beyond `u32`.
+pub(crate) fn picture(pixels: &Pixels, width: usize, height: usize, path: &str) -> Result<RgbImage, ReportError> {
+    check(pixels, width, height, path)?;
+    Ok(to_rgb(pixels, width, height))
+}
+
+fn check(pixels: &Pixels, width: usize, height: usize, path: &str) -> Result<(), ReportError> {
+    let (found, channels) = match pixels {
+        Pixels::Grey(bytes) => (bytes.len(), 1),
+        Pixels::Rgb(bytes) => (bytes.len(), 3),
+    };
+    let expected = width.saturating_mul(height).saturating_mul(channels);
+    if found == expected && expected > 0 && u32::try_from(width.max(height)).is_ok() {
+        return Ok(());
+    }
+    Err(ReportError::TileSize { path: path.to_owned(), found, expected, width, height })
+}
+
+/// Pixels that have passed [`check`], in colour.
+fn to_rgb(pixels: &Pixels, width: usize, height: usize) -> RgbImage {
+    let bytes = match pixels {
+        Pixels::Grey(bytes) => bytes.iter().flat_map(|&grey| [grey; 3]).collect(),
+        Pixels::Rgb(bytes) => bytes.clone(),
+    };
+    RgbImage::from_raw(width as u32, height as u32, bytes)
+        .expect("the check compared the number of bytes with the size")
+}
+
 /// PNG bytes; a picture without colour is stored grey, a third of the bytes.
-fn encode_png(path: &Path, picture: &RgbImage) -> Result<Vec<u8>, ReportError> {
+pub(crate) fn encode_png(path: &Path, picture: &RgbImage) -> Result<Vec<u8>, ReportError> {
     use image::codecs::png::{CompressionType, FilterType, PngEncoder};
     let mut bytes = Vec::new();
     let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);

@@ -29,8 +29,9 @@ pub(super) fn align(first: &Likeness, second: &Likeness, start: Placement) -> Op
     refine(&first.fine, &second.fine, middle.placement, 2, 5)
 }
 
-/// Gauss-Newton steps, over every so many samples, on the squared difference under one gain, which stands for contrast and inversion (S. Baker and
-/// I. Matthews, International Journal of Computer Vision 56, 2004, 221: forward, additive). Keeps the best.
+/// Gauss-Newton steps, over every so many samples, on the squared difference under one gain, which stands for contrast
+/// and inversion (S. Baker and I. Matthews, International Journal of Computer Vision 56, 2004, 221: forward, additive).
+/// Keeps the best.
 fn refine(first: &Field, second: &Field, start: Placement, stride: usize, steps: usize) -> Option<Agreement> {
     let mut placement = start;
     let mut best: Option<Agreement> = None;

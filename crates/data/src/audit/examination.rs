@@ -32,8 +32,8 @@ pub struct Examination {
     pub bad: Vec<(usize, DataError)>,
 }
 
-/// Reads and decodes each image once, on `threads` threads. `progress` is called after each with the number done so far,
-/// from any of the threads.
+/// Reads and decodes each image once, on `threads` threads. `progress` is called after each with the number done so
+/// far, from any of the threads.
 ///
 /// # Errors
 /// [`DataError::Setting`] or [`DataError::Threads`] where the threads cannot be started. A bad image is no error here.

@@ -7,15 +7,16 @@ use crate::resize::resize;
 const COARSE_SIDE: usize = 32;
 /// Side of the field that they are then aligned on.
 const MIDDLE_SIDE: usize = 64;
-/// Side of the field that decides: single ribs and vessels stand on it, which two exposures of one patient do not share.
+/// Side of the field that decides: single ribs and vessels stand on it, which two exposures of one patient do not
+/// share.
 const FINE_SIDE: usize = 128;
 /// Levels of an `i8` for a deviation as large as is usual in its neighbourhood.
 const LEVELS: f32 = 32.0;
 /// A spread below this share of the image's whole range is flat: rounding and noise, not structure.
 const FLAT: f32 = 0.01;
 
-/// An image reduced to its local structure, of about 21 kB: deviations from the local mean over the local spread. A change
-/// of brightness, contrast or gamma leaves it as it is, an inversion changes its sign.
+/// An image reduced to its local structure, of about 21 kB: deviations from the local mean over the local spread. A
+/// change of brightness, contrast or gamma leaves it as it is, an inversion changes its sign.
 #[derive(Clone, Debug)]
 pub struct Likeness {
     /// Width over height of the image.

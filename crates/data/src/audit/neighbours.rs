@@ -74,8 +74,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The pairs of images of which one, in some placement, resembles the other; each pair once, in the order of the images.
-/// Also the number of descriptions that were compared.
+/// The pairs of images of which one, in some placement, resembles the other; each pair once, in the order of the
+/// images. Also the number of descriptions that were compared.
 ///
 /// The descriptions are divided into as many cells as the root of their number, and each is looked for in the nearest
 /// few (J. Sivic and A. Zisserman, ICCV 2003): the work grows with the power 1.5 of the number of images. An inverted

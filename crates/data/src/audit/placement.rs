@@ -33,8 +33,8 @@ impl Placement {
     }
 }
 
-/// Ways in which a copy may lie in its original, close enough together that alignment finds what lies between: rotated by
-/// up to 15 degrees, cut to three quarters of each side or less, mirrored or not.
+/// Ways in which a copy may lie in its original, close enough together that alignment finds what lies between: rotated
+/// by up to 15 degrees, or cut to nine tenths of each side and at some places to less, mirrored or not.
 pub(super) fn placements(aspect: f32) -> Vec<Placement> {
     const ANGLES: [f32; 4] = [-12.0, -6.0, 6.0, 12.0];
     let mut all = Vec::new();

@@ -17,7 +17,8 @@ pub struct Stored {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// Share of the area, `[0, 1]`, that lies in rows and columns at the rim whose pixels are all alike: a burned-in border.
+    /// Share of the area, `[0, 1]`, that lies in rows and columns at the rim whose pixels are all alike: a burned-in
+    /// border.
     pub border: f64,
 }
 
