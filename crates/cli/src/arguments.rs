@@ -75,7 +75,7 @@ pub struct Train {
     /// Find a learning rate instead: 100 steps at growing rates, a picture and a suggestion in the run's folder
     #[arg(long, conflicts_with = "resume")]
     pub lr_find: bool,
-    /// Train although patients stand in more than one split; the report says so
+    /// Train although patients or identical images stand in more than one split; the report says so
     #[arg(long)]
     pub allow_leaks: bool,
     /// Settings of the run.
@@ -100,7 +100,7 @@ pub struct ExperimentArguments {
     /// Cross-validate over so many folds of whole patients, drawn from all images [default: the file's, or none]
     #[arg(long, value_name = "K")]
     pub folds: Option<usize>,
-    /// Train although patients stand in more than one split; the reports say so
+    /// Train although patients or identical images stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
     /// Settings of the base, over those of the file; a row's own settings stay.
@@ -141,7 +141,7 @@ pub struct SearchArguments {
     /// Seeds of the finalists; the first is that of the search
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,1,2", conflicts_with = "seed")]
     pub seeds: Vec<u64>,
-    /// Train although patients stand in more than one split; the reports say so
+    /// Train although patients or identical images stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
     /// Settings that all candidates have in common; --epochs is the full length.

@@ -11,6 +11,7 @@ mod experiment;
 mod failure;
 mod interrupt;
 mod layers;
+mod leaks;
 mod lr_find;
 mod predict;
 mod progress;
