@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::audit::Audit;
 use crate::bench::data::DataArguments;
 use crate::card::Card;
 use crate::completions::{Completions, Man};
@@ -26,6 +27,8 @@ pub struct Arguments {
 pub enum Command {
     /// Generate phantom radiographs, fine-tune on them, evaluate and report: needs nothing
     Demo(Demo),
+    /// Look for leaks, copies and shortcuts in a data set, before anything is trained on it
+    Audit(Audit),
     /// Fine-tune a network on a folder of images
     Train(Box<Train>),
     /// Train the rows of an experiment, and compare them in tables and a report
@@ -96,7 +99,7 @@ pub struct Train {
     /// Find a learning rate instead: 100 steps at growing rates, a picture and a suggestion in the run's folder
     #[arg(long, conflicts_with = "resume")]
     pub lr_find: bool,
-    /// Train although patients stand in more than one split; the report says so
+    /// Train although patients or identical images stand in more than one split; the report says so
     #[arg(long)]
     pub allow_leaks: bool,
     /// Settings of the run.
@@ -121,7 +124,7 @@ pub struct ExperimentArguments {
     /// Cross-validate over so many folds of whole patients, drawn from all images [default: the file's, or none]
     #[arg(long, value_name = "K")]
     pub folds: Option<usize>,
-    /// Train although patients stand in more than one split; the reports say so
+    /// Train although patients or identical images stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
     /// Settings of the base, over those of the file; a row's own settings stay.
@@ -162,7 +165,7 @@ pub struct SearchArguments {
     /// Seeds of the finalists; the first is that of the search
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,1,2", conflicts_with = "seed")]
     pub seeds: Vec<u64>,
-    /// Train although patients stand in more than one split; the reports say so
+    /// Train although patients or identical images stand in more than one split; the reports say so
     #[arg(long)]
     pub allow_leaks: bool,
     /// Settings that all candidates have in common; --epochs is the full length.

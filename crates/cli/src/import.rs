@@ -108,6 +108,7 @@ fn environment(arguments: &Import, model: &Model) -> Outcome<Environment> {
         sources: None,
         patients: None,
         patients_in_several_splits: Vec::new(),
+        identical_in_several_splits: Vec::new(),
         trainable_parameters: 0,
         parameters: model.network.parameter_count(),
         start: format!("imported from {} (SHA-256 {})", weights.display(), download::sha256(weights)?),

@@ -16,7 +16,7 @@ pub fn run(config: Config, run: &RunDirectory, allow_leaks: bool) -> Outcome {
     // `None` also where there is no folder yet.
     let _held = run.lock()?;
     let engine = start::engine(config.engine.threads)?;
-    let data = Data::open(&config, allow_leaks, &engine)?;
+    let data = Data::open(&config, allow_leaks, None, &engine)?;
     let Ready { mut setup, .. } = Ready::new(config, run.clone(), false, &data, &[], &engine)?;
     let stop = interrupt::flag();
     let steps = range_test(&mut setup, &engine, &mut TrainingProgress::new(stop.clone()))?;

@@ -1,6 +1,7 @@
 //! The `roentgen` command: fine-tunes, evaluates and reports chest X-ray classifiers.
 
 mod arguments;
+mod audit;
 mod bench;
 mod card;
 mod compare;
@@ -18,6 +19,7 @@ mod image_cache;
 mod import;
 mod interrupt;
 mod layers;
+mod leaks;
 mod lr_find;
 mod predict;
 mod progress;
@@ -37,6 +39,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),

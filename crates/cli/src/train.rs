@@ -2,9 +2,10 @@
 
 use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
+use crate::leaks::Decoded;
 use crate::progress::TrainingProgress;
-use crate::{image_cache, interrupt, lr_find, resolve, start};
-use roentgen_data::{DataError, ImageCache, Manifest};
+use crate::{image_cache, interrupt, leaks, lr_find, resolve, start};
+use roentgen_data::{ImageCache, Manifest};
 use roentgen_nn::Engine;
 use roentgen_run::config::FrozenBatchNorm;
 use roentgen_run::directory::RunState;
@@ -13,6 +14,7 @@ use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Checkpoint, Setup, TrainError};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Runs the command.
@@ -140,7 +142,7 @@ pub fn train(
     // `None` also where there is no folder yet.
     let held = run.lock()?;
     let engine = start::engine(config.engine.threads)?;
-    let data = Data::open(&config, allow_leaks, &engine)?;
+    let data = Data::open(&config, allow_leaks, None, &engine)?;
     let mut ready = Ready::new(config, run.clone(), resumes, &data, notices, &engine)?;
     // What cannot run leaves the folder as it was.
     roentgen_train::check_together(&[&ready.setup], &engine)?;
@@ -174,26 +176,34 @@ pub fn train(
     })
 }
 
-/// A data set that can be trained on, and what of it cannot be decoded.
+/// A data set that can be trained on, and what was seen of its images.
 pub struct Data {
     /// The images.
     pub manifest: Arc<Manifest>,
-    bad: Vec<(usize, DataError)>,
+    /// Which of them are identical, and which cannot be decoded.
+    pub decoded: Rc<Decoded>,
     image_cache: Option<Arc<ImageCache>>,
 }
 
 impl Data {
-    /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks.
-    pub fn open(config: &Config, allow_leaks: bool, engine: &dyn Engine) -> Outcome<Data> {
+    /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks. `known` is what was seen
+    /// of the same folder before.
+    pub fn open(config: &Config, allow_leaks: bool, known: Option<Rc<Decoded>>, engine: &dyn Engine) -> Outcome<Data> {
         let manifest = start::manifest(&config.data.root, config.data.cross_validation)?;
         Setup::check(config, &manifest)?;
-        check_leaks(&manifest, allow_leaks)?;
-        // The test images as well: the report lists what evaluation will leave out.
-        let all: Vec<usize> = (0..manifest.rows.len()).collect();
+        if !allow_leaks {
+            leaks::check_patients(&manifest)?;
+        }
         let image_cache = image_cache::open(&config.engine);
-        let cache = image_cache.as_deref().map(|cache| (cache, config.data.image_size));
-        let bad = start::bad_rows(&manifest, &all, config.data.on_bad_image, engine.threads(), cache)?;
-        Ok(Data { manifest, bad, image_cache })
+        let decoded = match known {
+            Some(decoded) => decoded,
+            None => {
+                let cache = image_cache.as_deref().map(|cache| (cache, config.data.image_size));
+                Decoded::look(&manifest, config.data.on_bad_image, engine.threads(), cache)?
+            }
+        };
+        leaks::check(&manifest, &decoded, allow_leaks)?;
+        Ok(Data { manifest, decoded, image_cache })
     }
 }
 
@@ -215,7 +225,7 @@ impl Ready {
         notices: &[String],
         engine: &dyn Engine,
     ) -> Outcome<Ready> {
-        let skip: Vec<usize> = data.bad.iter().map(|(row, _)| *row).collect();
+        let skip: Vec<usize> = data.decoded.bad.iter().map(|(row, _)| *row).collect();
         let weights = match resumes {
             true => None,
             false => start::weight_file(&config.network.weights, &config.network.architecture)?,
@@ -223,7 +233,7 @@ impl Ready {
         let mut setup = Setup::new(config, data.manifest.clone(), &skip, weights.as_deref(), run)?;
         setup.image_cache.clone_from(&data.image_cache);
         let run = &setup.run;
-        let mut environment = environment(&setup, engine, &data.bad, notices);
+        let mut environment = environment(&setup, engine, &data.decoded, notices);
         if resumes {
             let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
             // Before config.toml is written again: --data may name other data.
@@ -258,36 +268,15 @@ impl Ready {
     }
 }
 
-/// A patient in two splits makes every test figure too good.
-fn check_leaks(manifest: &Manifest, allowed: bool) -> Outcome {
-    let leaks = manifest.patients_across_splits();
-    if leaks.is_empty() {
-        return Ok(());
-    }
-    let first: Vec<&str> = leaks.iter().take(5).map(|leak| leak.patient_id.as_str()).collect();
-    let message = format!(
-        "{}: patients in more than one split: {} ({}{})",
-        manifest.root.display(),
-        leaks.len(),
-        first.join(", "),
-        if leaks.len() > 5 { ", ..." } else { "" }
-    );
-    if allowed {
-        eprintln!("warning: {message}; test figures will be too good");
-        return Ok(());
-    }
-    Err(Failure::work(format!("{message}: move each patient into one split, or train all the same with --allow-leaks")))
-}
-
 fn warn_of_other_bits(before: &str, now: &str) {
     if before != now {
         eprintln!("warning: the run began on {before} and goes on on {now}: the last bits of its numbers will differ");
     }
 }
 
-fn environment(setup: &Setup, engine: &dyn Engine, bad: &[(usize, DataError)], notices: &[String]) -> Environment {
+fn environment(setup: &Setup, engine: &dyn Engine, decoded: &Decoded, notices: &[String]) -> Environment {
     let manifest = &setup.manifest;
-    let start::Counts { images, sources, patients } = start::counts(manifest, bad);
+    let start::Counts { images, sources, patients } = start::counts(manifest, &decoded.bad);
     let across = manifest.patients_across_splits();
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -300,10 +289,11 @@ fn environment(setup: &Setup, engine: &dyn Engine, bad: &[(usize, DataError)], n
         sources,
         patients,
         patients_in_several_splits: across.into_iter().map(|leak| leak.patient_id).collect(),
+        identical_in_several_splits: decoded.identical_across_splits(manifest),
         trainable_parameters: setup.plan.trainable_count(&setup.network),
         parameters: setup.network.parameter_count(),
         start: setup.start.clone(),
-        skipped_images: start::skipped(manifest, bad),
+        skipped_images: start::skipped(manifest, &decoded.bad),
         warnings: notices.iter().chain(&manifest.warnings).cloned().collect(),
     }
 }

@@ -29,6 +29,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use crate::audit::PixelDigest;
 use crate::decode::{Limits, decode_bytes, read_file};
 use crate::error::DataError;
 use crate::raster::Image;
@@ -148,22 +149,35 @@ impl ImageCache {
     /// # Errors
     /// As [`decode`](crate::decode::decode).
     pub fn read(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<Image, DataError> {
+        Ok(self.entry(path, limits, image_size)?.1)
+    }
+
+    /// The digest of the pixels of an image file as they were decoded; the image is in the cache afterwards.
+    ///
+    /// # Errors
+    /// As [`decode`](crate::decode::decode).
+    pub fn digest(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<PixelDigest, DataError> {
+        Ok(self.entry(path, limits, image_size)?.0)
+    }
+
+    fn entry(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<(PixelDigest, Image), DataError> {
         let name = (path.to_owned(), short_side(image_size));
         let known = lock(&self.known).get(&name).copied();
-        if let Some(image) = known.and_then(|key| self.find(&key)) {
-            return Ok(image);
+        if let Some(entry) = known.and_then(|key| self.find(&key)) {
+            return Ok(entry);
         }
         let bytes = read_file(path, limits)?;
         let key = key(&bytes, name.1);
         let is_new = lock(&self.known).insert(name, key) != Some(key);
-        if is_new && let Some(image) = self.find(&key) {
-            return Ok(image);
+        if is_new && let Some(entry) = self.find(&key) {
+            return Ok(entry);
         }
         let image = decode_bytes(&path.display().to_string(), &bytes, limits)?;
+        let pixels = PixelDigest::of(&image);
         let image = resized(image, image_size);
         self.made.fetch_add(1, Ordering::Relaxed);
-        self.keep(&key, &image);
-        Ok(image)
+        self.keep(&key, &image, &pixels);
+        Ok((pixels, image))
     }
 
     fn file_of(&self, key: &Key) -> PathBuf {
@@ -172,7 +186,7 @@ impl ImageCache {
     }
 
     /// An entry that is there and whole.
-    fn find(&self, key: &Key) -> Option<Image> {
+    fn find(&self, key: &Key) -> Option<(PixelDigest, Image)> {
         thread_local! {
             /// Of the entry that is being read.
             static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -184,13 +198,13 @@ impl ImageCache {
             file.read_to_end(bytes).map_err(|error| error.to_string()).and_then(|_| entry::read(bytes))
         });
         match entry {
-            Ok(image) => {
+            Ok(entry) => {
                 if lock(&self.room).uses(*key) {
                     // So that what is used last is thrown out last; a folder that is read only goes by age.
                     let _ = file.set_modified(SystemTime::now());
                 }
                 self.found.fetch_add(1, Ordering::Relaxed);
-                Some(image)
+                Some(entry)
             }
             Err(detail) => {
                 (self.notice)(CacheNotice::Damaged { entry: path, detail });
@@ -200,12 +214,12 @@ impl ImageCache {
     }
 
     /// Writes an entry, if that is possible.
-    fn keep(&self, key: &Key, image: &Image) {
+    fn keep(&self, key: &Key, image: &Image, pixels: &PixelDigest) {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
         let mut bytes = Vec::new();
-        entry::write(image, &mut bytes);
+        entry::write(image, pixels, &mut bytes);
         let has_room = {
             let mut room = lock(&self.room);
             room.uses(*key);

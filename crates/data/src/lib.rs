@@ -6,6 +6,7 @@
 //!
 //! This crate does not know any network.
 
+pub mod audit;
 pub mod cache;
 pub mod check;
 mod clahe;

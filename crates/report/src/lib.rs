@@ -1,11 +1,12 @@
 //! Plots, contact sheets and the report pages of runs and experiments.
 //!
 //! Everything here is made from files of the run directory: `config.toml`, `environment.json`, `history.csv`,
-//! `steps.csv`, each `metrics-<split>.json`, and for the curves `predictions-<split>.csv`. The one exception is
-//! [`write_sheets`]: whoever evaluates a model has the images decoded, and hands them over as [`Tile`]s, so that this
-//! crate needs neither the data folder nor a decoder. It never sees a tensor or a network. [`HeatPicture`] draws what
-//! whoever explains a model hands over.
+//! `steps.csv`, each `metrics-<split>.json`, and for the curves `predictions-<split>.csv`. The exceptions are
+//! [`write_sheets`] and [`audit`]: whoever evaluates a model or audits a data set has the images decoded, and hands
+//! them over, so that this crate needs neither the data folder nor a decoder. It never sees a tensor or a network.
+//! [`HeatPicture`] draws what whoever explains a model hands over.
 
+pub mod audit;
 mod card;
 mod contact_sheet;
 mod curves;

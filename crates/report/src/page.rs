@@ -1,7 +1,7 @@
 //! The report: one HTML page that holds everything, pictures included, and needs neither script nor network.
 
 use crate::scores::{Evaluation, evaluations};
-use crate::settings::{DataCounts, Row, commands, data_counts, environment_rows, settings};
+use crate::settings::{DataCounts, Row, commands, data_counts, environment_rows, leak_notice, settings};
 use crate::trend::curve_statements;
 use crate::{ReportError, curves, templates};
 use roentgen_run::RunDirectory;
@@ -102,9 +102,5 @@ pub(crate) fn notices(environment: Option<&Environment>) -> Vec<String> {
     let Some(environment) = environment else {
         return vec!["environment.json is missing: data, patients and parameters of this run are not known.".into()];
     };
-    let mut notices = environment.warnings.clone();
-    if !environment.patients_in_several_splits.is_empty() {
-        notices.push(data_counts(environment).patient_statement);
-    }
-    notices
+    leak_notice(environment).into_iter().chain(environment.warnings.iter().cloned()).collect()
 }

@@ -202,6 +202,29 @@ pub(crate) fn data_counts(environment: &Environment) -> DataCounts {
     }
 }
 
+/// What stands above everything else where a run was trained although its splits leak.
+pub(crate) fn leak_notice(environment: &Environment) -> Option<String> {
+    let patients = environment.patients_in_several_splits.len();
+    let images = environment.identical_in_several_splits.len();
+    let parts = [(patients, "patient"), (images, "group of images with identical pixels")];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {}", what.replacen("patient", "patients", 1).replacen("group", "groups", 1)),
+        })
+        .collect();
+    let verb = if patients + images == 1 { "stands" } else { "stand" };
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Trained with --allow-leaks: {} {verb} in more than one split; results on validation and test images are \
+         flattered.",
+            parts.join(" and ")
+        )
+    })
+}
+
 /// What the run ran on.
 pub(crate) fn environment_rows(environment: &Environment) -> Vec<Row> {
     vec![

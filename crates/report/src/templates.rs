@@ -13,6 +13,8 @@ const STYLES: [(&str, &str); 2] =
 pub(crate) const PAGE: (&str, &str) = ("page.html", include_str!("../templates/page.html"));
 /// The page of an experiment.
 pub(crate) const EXPERIMENT: (&str, &str) = ("experiment.html", include_str!("../templates/experiment.html"));
+/// The page of an audit.
+pub(crate) const AUDIT: (&str, &str) = ("audit.html", include_str!("../templates/audit.html"));
 /// Lines over epochs or steps.
 pub(crate) const LINE_CHART: (&str, &str) = ("line_chart.svg", include_str!("../templates/line_chart.svg"));
 /// Points and their frontier.

@@ -36,6 +36,9 @@ pub struct Environment {
     /// Patients that stand in more than one split.
     #[serde(default)]
     pub patients_in_several_splits: Vec<String>,
+    /// Images with identical pixels that stand in more than one split, a line a group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identical_in_several_splits: Vec<String>,
     /// Trainable parameters, and all parameters.
     pub trainable_parameters: usize,
     /// All parameters.

@@ -2,6 +2,7 @@
 
 use super::progress::GroupProgress;
 use crate::failure::{Failure, Outcome};
+use crate::leaks::Decoded;
 use crate::train::{Data, Ready};
 use crate::{search, start};
 use roentgen_cpu::CpuEngine;
@@ -59,13 +60,23 @@ pub struct Runner {
     stop: Arc<AtomicBool>,
     /// By what decides it: folds of one data set are data sets of their own.
     data: BTreeMap<String, Rc<Data>>,
+    /// What decoding their images has told, by folder.
+    decoded: BTreeMap<String, Rc<Decoded>>,
 }
 
 impl Runner {
     /// A runner; `stop` ends it in order.
     pub fn new(threads: Option<usize>, cache: PathBuf, allow_leaks: bool, stop: Arc<AtomicBool>) -> Outcome<Runner> {
         let engine = start::engine(threads)?;
-        Ok(Runner { engine, cache, allow_leaks, searches: false, stop, data: BTreeMap::new() })
+        Ok(Runner {
+            engine,
+            cache,
+            allow_leaks,
+            searches: false,
+            stop,
+            data: BTreeMap::new(),
+            decoded: BTreeMap::new(),
+        })
     }
 
     /// Trains for a search: the test images of every run are sealed, and a run that has survived a comparison is longer
@@ -93,7 +104,11 @@ impl Runner {
         if let Some(known) = self.data.get(&key) {
             return Ok(known.clone());
         }
-        let opened = Rc::new(Data::open(config, self.allow_leaks, &self.engine)?);
+        // Other folds of the same images are not decoded again: rows keep their numbers.
+        let images = format!("{} {:?}", data.root.display(), data.on_bad_image);
+        let known = self.decoded.get(&images).cloned();
+        let opened = Rc::new(Data::open(config, self.allow_leaks, known, &self.engine)?);
+        self.decoded.insert(images, opened.decoded.clone());
         self.data.insert(key, opened.clone());
         Ok(opened)
     }

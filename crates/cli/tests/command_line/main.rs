@@ -4,6 +4,7 @@
 //! diff of `snapshots/`.
 
 mod answers;
+mod audit;
 mod bad_data;
 mod bad_settings;
 mod bench;

@@ -42,10 +42,10 @@ fn a_run_as_the_start_brings_its_head() {
 fn a_head_of_another_class_count_starts_anew() {
     let folder = scratch();
     copy_finished(folder.path());
-    for split in ["train", "validation", "test"] {
+    for (split, variant) in [("train", 100), ("validation", 101), ("test", 102)] {
         let class = folder.path().join("data").join(split).join("pneumonia");
         fs::create_dir(&class).unwrap();
-        disc(&class.join("0.png"), true, 3);
+        disc(&class.join("0.png"), true, variant);
     }
     let answer = train_from(folder.path(), "run", &[]).succeeds();
     assert!(answer.stderr.contains("the head starts anew from seed 0"), "{}", answer.stderr);

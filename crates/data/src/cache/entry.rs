@@ -1,18 +1,20 @@
 //! An image of the cache as a file.
 //!
 //! Little-endian: 8 bytes of magic, version (u32), kind of samples (u32), width and height in pixels (u32 each), the
-//! CRC-32 of the header so far and of all samples (u32); then the samples row by row, of 16 bits each in two bytes. The
+//! digest of the pixels that were decoded, before they were resized (32 bytes), the CRC-32 of the header so far and of all
+//! samples (u32); then the samples row by row, of 16 bits each in two bytes. The
 //! file ends there.
 
+use crate::audit::PixelDigest;
 use crate::raster::{Image, Raster};
 
 const MAGIC: [u8; 8] = *b"roentpix";
 /// Of this form.
 const VERSION: u32 = 1;
-const HEADER: usize = 28;
+const HEADER: usize = 60;
 
-/// The file of an image, written into `bytes`.
-pub(super) fn write(image: &Image, bytes: &mut Vec<u8>) {
+/// The file of an image, whose original has the digest `pixels`, written into `bytes`.
+pub(super) fn write(image: &Image, pixels: &PixelDigest, bytes: &mut Vec<u8>) {
     bytes.clear();
     bytes.extend_from_slice(&MAGIC);
     let kind = match image {
@@ -21,9 +23,11 @@ pub(super) fn write(image: &Image, bytes: &mut Vec<u8>) {
         Image::Rgb8(_) => 2,
     };
     // Limits on decoding keep sides far below 2^32.
-    for number in [VERSION, kind, image.width() as u32, image.height() as u32, 0] {
+    for number in [VERSION, kind, image.width() as u32, image.height() as u32] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
+    bytes.extend_from_slice(pixels.as_bytes());
+    bytes.extend_from_slice(&[0; 4]);
     match image {
         Image::Gray8(raster) => bytes.extend_from_slice(raster.samples()),
         Image::Gray16(raster) => bytes.extend(raster.samples().iter().flat_map(|sample| sample.to_le_bytes())),
@@ -41,11 +45,11 @@ fn checksum(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The image of a file.
+/// The image of a file, and the digest of what it was made of.
 ///
 /// # Errors
 /// In words, what is wrong with it.
-pub fn read(bytes: &[u8]) -> Result<Image, String> {
+pub fn read(bytes: &[u8]) -> Result<(PixelDigest, Image), String> {
     if bytes.len() < HEADER {
         return Err(format!("{} bytes, fewer than its header has", bytes.len()));
     }
@@ -70,7 +74,10 @@ pub fn read(bytes: &[u8]) -> Result<Image, String> {
         2 => Raster::new(width, height, samples.to_vec()).map(Image::Rgb8),
         _ => None,
     };
-    image.ok_or_else(|| format!("its {} bytes are not {width} x {height} pixels", samples.len()))
+    let mut pixels = [0; 32];
+    pixels.copy_from_slice(&bytes[24..56]);
+    let image = image.ok_or_else(|| format!("its {} bytes are not {width} x {height} pixels", samples.len()))?;
+    Ok((PixelDigest::from_bytes(pixels), image))
 }
 
 #[cfg(test)]
@@ -89,8 +96,9 @@ mod tests {
     fn images_come_back_and_damage_is_seen_in_every_byte() {
         for image in images() {
             let mut bytes = vec![7; 5];
-            write(&image, &mut bytes);
-            assert_eq!(read(&bytes).unwrap(), image);
+            let pixels = PixelDigest::of(&images()[0]);
+            write(&image, &pixels, &mut bytes);
+            assert_eq!(read(&bytes).unwrap(), (pixels, image));
             for at in 0..bytes.len() {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 0x10;
@@ -105,7 +113,7 @@ mod tests {
     #[test]
     fn a_right_checksum_does_not_make_wrong_sizes_right() {
         let mut bytes = Vec::new();
-        write(&images()[1], &mut bytes);
+        write(&images()[1], &PixelDigest::from_bytes([9; 32]), &mut bytes);
         for (at, value) in [(12, 3), (12, 0), (16, 0), (16, u32::MAX), (20, 2)] {
             let mut wrong = bytes.clone();
             wrong[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -118,12 +126,11 @@ mod tests {
     #[test]
     fn the_form_of_version_1_stays() {
         let mut bytes = Vec::new();
-        write(&images()[0], &mut bytes);
-        let expected = [
-            &b"roentpix\x01\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0"[..],
-            &crc32fast::hash(b"roentpix\x01\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0\x00\x01\x02\xfd\xfe\xff").to_le_bytes(),
-            b"\x00\x01\x02\xfd\xfe\xff",
-        ];
+        write(&images()[0], &PixelDigest::from_bytes([9; 32]), &mut bytes);
+        let header = [&b"roentpix\x01\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0"[..], &[9; 32]].concat();
+        let samples = b"\x00\x01\x02\xfd\xfe\xff";
+        let checksum = crc32fast::hash(&[&header[..], samples].concat()).to_le_bytes();
+        let expected = [&header[..], &checksum, samples];
         assert_eq!(bytes, expected.concat());
     }
 }

@@ -4,6 +4,7 @@ use super::advice::advice;
 use super::results::{Results, RowResult};
 use crate::numerals::{four_decimals, thousands};
 use crate::plots::{LineChart, Matrix, Picture, Role, Scale, Series};
+use crate::settings::leak_notice;
 use crate::{ReportError, templates};
 use roentgen_eval::{ConfusionMatrix, Difference, Repeated};
 use roentgen_run::directory::write_atomically;
@@ -129,19 +130,18 @@ pub fn write_experiment_report(directory: &ExperimentDirectory) -> Result<PathBu
 /// What the runs want to be read before any number, each sentence once.
 fn notices(directory: &ExperimentDirectory, results: &Results) -> Result<Vec<String>, ReportError> {
     let mut seen = BTreeSet::new();
-    let mut notices = Vec::new();
+    let (mut leaks, mut notices) = (Vec::new(), Vec::new());
     for folder in results.rows.iter().flat_map(|row| &row.trainings) {
         let file = directory.run(folder).environment_file();
         if !file.is_file() {
             continue;
         }
         let environment = Environment::read(&file)?;
-        let leaked = environment.patients_in_several_splits.len();
-        let leak =
-            (leaked > 0).then(|| format!("{leaked} patients stand in more than one split: test figures are too good."));
-        notices.extend(environment.warnings.into_iter().chain(leak).filter(|notice| seen.insert(notice.clone())));
+        leaks.extend(leak_notice(&environment).filter(|notice| seen.insert(notice.clone())));
+        notices.extend(environment.warnings.into_iter().filter(|notice| seen.insert(notice.clone())));
     }
-    Ok(notices)
+    leaks.append(&mut notices);
+    Ok(leaks)
 }
 
 fn tables<'a>(directory: &ExperimentDirectory, results: &'a Results) -> Vec<TableContext<'a>> {

@@ -34,6 +34,7 @@ pub fn environment(classes: &[&str]) -> Environment {
         sources: None,
         patients: Some(BTreeMap::from([("test".into(), 1203), ("train".into(), 9411), ("validation".into(), 1188)])),
         patients_in_several_splits: vec![],
+        identical_in_several_splits: vec![],
         trainable_parameters: 195_702,
         parameters: 11_372_214,
         start: "seeded random start".into(),
