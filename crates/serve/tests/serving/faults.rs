@@ -322,11 +322,14 @@ fn connections_beyond_the_limit_wait() {
 #[test]
 fn an_end_lets_the_requests_in_progress_finish() {
     // A batch that waits long: the request is surely in progress when the end comes.
-    let serving = Serving::start(Settings { batch_wait: Duration::from_millis(800), ..settings() });
+    let serving = Serving::start(Settings { batch_wait: Duration::from_secs(2), ..settings() });
     let mut stream = serving.connect();
     stream.write_all(&request("/v1/predict", &[("Content-Type", "image/png")], &disc(64, 0))).unwrap();
     let mut idle = serving.connect();
-    while serving.counted("roentgen_images_waiting") < 1.0 {}
+    let until = Instant::now() + Duration::from_secs(30);
+    while serving.counted("roentgen_images_waiting") < 1.0 {
+        assert!(Instant::now() < until, "the request never came to wait");
+    }
     let address = serving.address;
     serving.stop();
     Answer::read(&mut stream).unwrap().succeeds();
