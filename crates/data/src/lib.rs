@@ -6,6 +6,7 @@
 //!
 //! This crate does not know any network.
 
+mod anonymous;
 pub mod check;
 pub mod decode;
 pub mod error;
@@ -20,8 +21,9 @@ pub mod seed;
 mod table;
 pub mod transform;
 
+pub use anonymous::PatientKey;
 pub use check::check_images;
-pub use decode::{Limits, decode, decode_bytes};
+pub use decode::{Limits, decode, decode_bytes, decode_frame, decode_frame_bytes, dicom_patient, is_image_file};
 pub use error::DataError;
 pub use folds::Fold;
 pub use loader::{Batch, Loader, LoaderRequest, balanced_order, epoch_order};

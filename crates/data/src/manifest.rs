@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+use crate::anonymous::PatientKey;
+use crate::decode::dicom_patient;
 use crate::error::DataError;
 use crate::folders;
 use crate::table;
@@ -100,8 +102,11 @@ impl Manifest {
     /// reads `manifest.csv` beside them where it exists.
     ///
     /// Splits may be missing (see [`Manifest::require_split`]). The classes are the sorted names of the class folders
-    /// of all splits. Images end in .png, .jpg or .jpeg in any case and may stand in subfolders; other files give a
-    /// warning. Hidden files and folders are ignored. Nothing is decoded.
+    /// of all splits. Images end in .png, .jpg, .jpeg, .dcm, .dicom or .ima in any case, or are known by their content
+    /// (see [`is_image_file`](crate::is_image_file)), and may stand in subfolders; other files give a warning. Hidden files and folders are
+    /// ignored. Nothing is decoded.
+    ///
+    /// Without a table, the patients of DICOM images are those that their headers name.
     ///
     /// The table has a header with the columns `path` (relative to the folder, with `/`), `split`, `label` (the class's
     /// name), `finding`, `patient_id` and `source` in any order; all but `path` may be missing, further columns are
@@ -114,8 +119,31 @@ impl Manifest {
         let table = dir.join(table::FILE_NAME);
         if table.is_file() {
             table::annotate(&mut manifest, &table)?;
+        } else {
+            manifest.take_patients_from_headers();
         }
         Ok(manifest)
+    }
+
+    fn take_patients_from_headers(&mut self) {
+        for row in &mut self.rows {
+            row.patient_id = dicom_patient(&self.root.join(&row.path));
+        }
+        let unknown = self.rows.iter().filter(|row| row.patient_id.is_none()).count();
+        if (1..self.rows.len()).contains(&unknown) {
+            self.warnings.push(format!(
+                "{}: {unknown} of {} images have no header that names a patient; whose they are is unknown",
+                self.root.display(),
+                self.rows.len()
+            ));
+        }
+    }
+
+    /// Puts pseudonyms in the place of the patients, wherever they will be written. Paths stay as they are.
+    pub fn anonymize(&mut self, key: &PatientKey) {
+        for patient in self.rows.iter_mut().filter_map(|row| row.patient_id.as_mut()) {
+            *patient = key.pseudonym(patient);
+        }
     }
 
     /// The row numbers of a split, ascending.
