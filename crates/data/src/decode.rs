@@ -1,19 +1,69 @@
 //! From the bytes of a file to pixels.
 //!
-//! The file type is told by the content, not by the name. What comes out is what Pillow's `convert("RGB")` gives
+//! The file type is told by the content, not by the name. Of PNG and JPEG comes out what Pillow's `convert("RGB")` gives
 //! (version 13.0): alpha is dropped rather than blended, palettes are looked up, 16-bit colour keeps its high byte,
 //! CMYK follows Adobe's inverted convention. EXIF orientation is ignored, as torchvision's loader does. One deviation:
-//! 16-bit grey keeps its 16 bits and is scaled by 1/257, where Pillow clips everything above 255 to white.
+//! 16-bit grey keeps its 16 bits and is scaled by 1/257, where Pillow clips everything above 255 to white. Of DICOM comes
+//! out what a viewer shows, in the order of PS3.4, annex N.2, with 0 black whatever the file's polarity.
 
+mod dicom;
 mod jpeg;
 mod png;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use crate::error::DataError;
 use crate::raster::Image;
+
+/// Endings of image files, without the dot; they count in any case.
+const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "dcm", "dicom", "ima"];
+
+/// Name of the index that stands beside DICOM files on a disk, and is a DICOM file without an image itself.
+const DICOM_INDEX: &str = "DICOMDIR";
+
+/// Whether a file of a folder is an image: by its name, or, where the name has no ending or one of digits alone as
+/// scanners write them, by how its content begins. What cannot be read is none.
+pub fn is_image_file(path: &Path) -> bool {
+    let digits = |ending: &OsStr| ending.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    match path.extension() {
+        Some(ending) if ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)) => true,
+        Some(ending) if !digits(ending) => false,
+        _ => {
+            let beginning = beginning(path, dicom::SIGNATURE_BYTES as u64).unwrap_or_default();
+            path.file_name() != Some(OsStr::new(DICOM_INDEX))
+                && (dicom::is_dicom(&beginning)
+                    || beginning.starts_with(png::SIGNATURE)
+                    || beginning.starts_with(jpeg::SIGNATURE))
+        }
+    }
+}
+
+/// The patient that the header of a DICOM file names. `None` where it names none, for other files, and for those that
+/// cannot be read: decoding will say why.
+pub fn dicom_patient(path: &Path) -> Option<String> {
+    /// A header is rarely longer, up to the patient.
+    const SHORT: u64 = 1 << 16;
+    let name = path.display().to_string();
+    beginning(path, dicom::SIGNATURE_BYTES as u64).ok().filter(|bytes| dicom::is_dicom(bytes))?;
+    let short = beginning(path, SHORT).ok()?;
+    match dicom::patient_id(&name, &short) {
+        Err(DataError::ImageTruncated { .. }) if short.len() as u64 == SHORT => {
+            dicom::patient_id(&name, &beginning(path, Limits::default().file_bytes).ok()?).ok()?
+        }
+        found => found.ok()?,
+    }
+}
+
+/// At most so many bytes from the start of a file.
+fn beginning(path: &Path, bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    File::open(path)?.take(bytes).read_to_end(&mut beginning)?;
+    Ok(beginning)
+}
 
 /// What an image may cost, checked before memory is taken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +104,17 @@ impl Limits {
 /// Reads and decodes one image file.
 ///
 /// # Errors
-/// [`DataError::Unreadable`] or one of the `Image...` variants and [`DataError::FileTooLarge`]; all name the file.
+/// [`DataError::Unreadable`] or one of the variants about images, frames and DICOM; all name the file.
 pub fn decode(path: &Path, limits: &Limits) -> Result<Image, DataError> {
-    decode_bytes(&path.display().to_string(), &read_file(path, limits)?, limits)
+    decode_frame(path, limits, None)
+}
+
+/// As [`decode`], for a file that may have several frames: the one of this number, counted from 1. PNG and JPEG have one.
+///
+/// # Errors
+/// As [`decode`]; [`DataError::NoSuchFrame`] where the file has fewer.
+pub fn decode_frame(path: &Path, limits: &Limits, frame: Option<NonZeroU32>) -> Result<Image, DataError> {
+    decode_frame_bytes(&path.display().to_string(), &read_file(path, limits)?, limits, frame)
 }
 
 /// The bytes of a file; of one that is too large, enough to see that it is.
@@ -73,11 +131,28 @@ pub(crate) fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DataErr
 /// # Errors
 /// As [`decode`], without [`DataError::Unreadable`].
 pub fn decode_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Image, DataError> {
+    decode_frame_bytes(name, bytes, limits, None)
+}
+
+/// As [`decode_bytes`], with the frame of [`decode_frame`].
+///
+/// # Errors
+/// As [`decode_frame`], without [`DataError::Unreadable`].
+pub fn decode_frame_bytes(
+    name: &str,
+    bytes: &[u8],
+    limits: &Limits,
+    frame: Option<NonZeroU32>,
+) -> Result<Image, DataError> {
     if bytes.len() as u64 > limits.file_bytes {
         return Err(DataError::FileTooLarge { file: name.to_owned(), limit: limits.file_bytes });
     }
     if bytes.is_empty() {
         Err(DataError::ImageEmpty { file: name.to_owned() })
+    } else if dicom::is_dicom(bytes) {
+        dicom::decode(name, bytes, limits, frame)
+    } else if let Some(frame) = frame.filter(|frame| frame.get() > 1) {
+        Err(DataError::NoSuchFrame { file: name.to_owned(), frame: frame.get(), frames: 1 })
     } else if bytes.starts_with(png::SIGNATURE) {
         png::decode(name, bytes, limits)
     } else if bytes.starts_with(jpeg::SIGNATURE) {
@@ -87,7 +162,7 @@ pub fn decode_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Image, 
     }
 }
 
-/// What a file that is neither PNG nor JPEG looks like, for the message.
+/// What a file that is no image looks like, for the message.
 fn describe(bytes: &[u8]) -> String {
     let signatures: [(&[u8], &str); 6] = [
         (b"GIF8", "a GIF image"),
@@ -99,9 +174,6 @@ fn describe(bytes: &[u8]) -> String {
     ];
     if let Some((_, kind)) = signatures.iter().find(|(signature, _)| bytes.starts_with(signature)) {
         return (*kind).to_owned();
-    }
-    if bytes.get(128..132) == Some(b"DICM") {
-        return "a DICOM file".to_owned();
     }
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return "a WebP image".to_owned();

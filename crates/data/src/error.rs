@@ -48,7 +48,7 @@ pub enum DataError {
         second: &'static str,
     },
     /// There are split folders but no image in any of them.
-    #[error("{root}: no image in any split; expected .png, .jpg or .jpeg files in SPLIT/CLASS/ folders")]
+    #[error("{root}: no image in any split; expected .png, .jpg, .jpeg or DICOM files in SPLIT/CLASS/ folders")]
     NoImages {
         /// The data set's folder.
         root: PathBuf,
@@ -180,13 +180,13 @@ pub enum DataError {
         problem: String,
     },
     /// An image file of zero bytes.
-    #[error("{file}: the file is empty (0 bytes); a PNG or JPEG image was expected; copy it again or remove it")]
+    #[error("{file}: the file is empty (0 bytes); a PNG, JPEG or DICOM image was expected; copy it again or remove it")]
     ImageEmpty {
         /// The image file.
         file: String,
     },
     /// A file with an image's name but other content.
-    #[error("{file}: is no PNG or JPEG image but {found}; convert it or remove it")]
+    #[error("{file}: is no PNG, JPEG or DICOM image but {found}; convert it or remove it")]
     NotAnImage {
         /// The image file.
         file: String,
@@ -198,7 +198,7 @@ pub enum DataError {
     ImageTruncated {
         /// The image file.
         file: String,
-        /// PNG or JPEG.
+        /// PNG, JPEG or DICOM.
         format: &'static str,
         /// Where it ends.
         detail: String,
@@ -208,7 +208,7 @@ pub enum DataError {
     ImageDamaged {
         /// The image file.
         file: String,
-        /// PNG or JPEG.
+        /// PNG, JPEG or DICOM.
         format: &'static str,
         /// The decoder's words.
         detail: String,
@@ -255,6 +255,66 @@ pub enum DataError {
         file: String,
         /// The limit in bytes.
         limit: u64,
+    },
+    /// An attribute of a DICOM file is missing or cannot be.
+    #[error("{file}: the DICOM header is wrong: {problem}; correct it in a copy, as with dcmodify, or remove the file")]
+    DicomHeader {
+        /// The image file.
+        file: String,
+        /// Which attribute, what was found, what was expected.
+        problem: String,
+    },
+    /// A DICOM file without an image, such as a report.
+    #[error("{file}: is a DICOM file without pixel data (7FE0,0010); an image was expected; remove it")]
+    NoPixelData {
+        /// The file.
+        file: String,
+    },
+    /// The pixels of a DICOM file are encoded in a way that is not read.
+    #[error("{file}: its pixels are encoded in the transfer syntax {uid} ({name}), which is not read; {advice}")]
+    TransferSyntax {
+        /// The image file.
+        file: String,
+        /// The transfer syntax as the header has it.
+        uid: String,
+        /// What the standard calls it.
+        name: &'static str,
+        /// What would make it readable.
+        advice: &'static str,
+    },
+    /// A file with several frames where one image was expected.
+    #[error(
+        "{file}: has {frames} frames, and an image is one; choose it with --frame N where images are named, or write it \
+             to a file of its own"
+    )]
+    SeveralFrames {
+        /// The image file.
+        file: String,
+        /// How many there are.
+        frames: u32,
+    },
+    /// A frame was chosen that a file does not have.
+    #[error("{file}: frame {frame} was asked for, and the file has {frames}; choose one of 1 to {frames}")]
+    NoSuchFrame {
+        /// The image file.
+        file: String,
+        /// What was asked for, counted from 1.
+        frame: u32,
+        /// How many there are.
+        frames: u32,
+    },
+    /// A key for pseudonyms that could be guessed.
+    #[error(
+        "{path}: a key of {found} bytes; expected at least {expected} random ones: make one with \
+             `head -c 32 /dev/urandom > KEYFILE` and keep it to yourself"
+    )]
+    KeyTooShort {
+        /// The key's file.
+        path: PathBuf,
+        /// Its bytes.
+        found: usize,
+        /// The fewest that it must have.
+        expected: usize,
     },
     /// A setting of the loader cannot be.
     #[error("{setting} is {found}; expected {expected}")]

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::decode::is_image_file;
 use crate::error::DataError;
 use crate::listing;
 use crate::manifest::{Manifest, Row, Split, listed};
@@ -12,8 +13,6 @@ use crate::manifest::{Manifest, Row, Split, listed};
 /// Names of the split folders; the first is the one that messages use.
 const SPLIT_FOLDERS: [(Split, &[&str]); 3] =
     [(Split::Train, &["train"]), (Split::Validation, &["validation", "val", "valid"]), (Split::Test, &["test"])];
-
-const IMAGE_EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Ignored files that a warning names.
 const MOST_NAMES: usize = 5;
@@ -49,7 +48,7 @@ pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
             }
             if !found.others.is_empty() {
                 warnings.push(format!(
-                    "{}: {} files are no .png, .jpg or .jpeg and were ignored: {}",
+                    "{}: {} files are no images (.png, .jpg, .jpeg, .dcm, .dicom, .ima) and were ignored: {}",
                     root.join(&class_folder).display(),
                     found.others.len(),
                     listed(&found.others, MOST_NAMES)
@@ -155,12 +154,9 @@ fn collect(root: &Path, folder: &Path, depth: usize, found: &mut Found) -> Resul
     }
     for (path, is_folder) in visible_entries(&root.join(folder))? {
         let name = path.file_name().unwrap_or_default();
-        let is_image = Path::new(name)
-            .extension()
-            .is_some_and(|end| IMAGE_EXTENSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)));
         if is_folder {
             collect(root, &folder.join(name), depth + 1, found)?;
-        } else if is_image {
+        } else if is_image_file(&path) {
             let (Some(folder), Some(name)) = (folder.to_str(), name.to_str()) else {
                 return Err(DataError::NameNotUtf8 { path });
             };

@@ -6,6 +6,7 @@
 //!
 //! This crate does not know any network.
 
+mod anonymous;
 pub mod audit;
 pub mod cache;
 pub mod check;
@@ -29,10 +30,11 @@ pub mod seed;
 mod table;
 pub mod transform;
 
+pub use anonymous::PatientKey;
 pub use cache::{CacheNotice, CacheUse, ImageCache};
 pub use check::check_images;
 pub use cxr::{CxrParameters, CxrSettings};
-pub use decode::{Limits, decode, decode_bytes};
+pub use decode::{Limits, decode, decode_bytes, decode_frame, decode_frame_bytes, dicom_patient, is_image_file};
 pub use error::DataError;
 pub use folds::{Fold, Shares};
 pub use listing::{Entry, Listing, write_table};

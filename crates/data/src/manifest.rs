@@ -8,6 +8,8 @@ use std::{fmt, fs};
 
 use sha2::{Digest, Sha256};
 
+use crate::anonymous::PatientKey;
+use crate::decode::dicom_patient;
 use crate::error::DataError;
 use crate::person::Sex;
 use crate::{Listing, folders, listing};
@@ -120,9 +122,10 @@ impl Manifest {
     ///
     /// A folder of `train`, `validation` (or `val`, `valid`) and `test` has in each a folder for each class; splits may be
     /// missing (see [`Manifest::require_split`]). The classes are the sorted names of the class folders of all splits.
-    /// Images end in .png, .jpg or .jpeg in any case and may stand in subfolders; other files give a warning. Hidden
-    /// files and folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must not
-    /// contradict the folders.
+    /// Images end in .png, .jpg, .jpeg, .dcm, .dicom or .ima in any case, or are known by their content (see
+    /// [`is_image_file`](crate::is_image_file)), and may stand in subfolders; other files give a warning. Hidden files and
+    /// folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must not contradict the
+    /// folders; without one, the patients of DICOM images are those that their headers name.
     ///
     /// A table, or a folder with a `manifest.csv` and no split folders, has the columns `path` (relative to the table's
     /// folder, with `/`, or absolute) and `label` (the class's name) and any of `split`, `finding`, `patient_id`,
@@ -189,6 +192,8 @@ impl Manifest {
         let mut manifest = folders::scan(path)?;
         if table.is_file() {
             listing::annotate(&mut manifest, &table)?;
+        } else {
+            manifest.take_patients_from_headers();
         }
         Ok(manifest)
     }
@@ -233,6 +238,27 @@ impl Manifest {
     fn missing_names(&self, rows: &[usize]) -> String {
         let names = rows.iter().map(|&row| self.rows[row].path.display().to_string()).collect();
         listed(&names, 10)
+    }
+
+    fn take_patients_from_headers(&mut self) {
+        for row in &mut self.rows {
+            row.patient_id = dicom_patient(&self.root.join(&row.path));
+        }
+        let unknown = self.rows.iter().filter(|row| row.patient_id.is_none()).count();
+        if (1..self.rows.len()).contains(&unknown) {
+            self.warnings.push(format!(
+                "{}: {unknown} of {} images have no header that names a patient; whose they are is unknown",
+                self.root.display(),
+                self.rows.len()
+            ));
+        }
+    }
+
+    /// Puts pseudonyms in the place of the patients, wherever they will be written. Paths stay as they are.
+    pub fn anonymize(&mut self, key: &PatientKey) {
+        for patient in self.rows.iter_mut().filter_map(|row| row.patient_id.as_mut()) {
+            *patient = key.pseudonym(patient);
+        }
     }
 
     /// The row numbers of a split, ascending.

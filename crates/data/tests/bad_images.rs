@@ -21,7 +21,9 @@ fn each_bad_file_gives_its_own_error() {
         ("empty.jpg", |e| matches!(e, DataError::ImageEmpty { .. })),
         ("text.png", |e| matches!(e, DataError::NotAnImage { found, .. } if found.contains("text"))),
         ("gif.png", |e| matches!(e, DataError::NotAnImage { found, .. } if found.contains("GIF"))),
-        ("dicom.jpg", |e| matches!(e, DataError::NotAnImage { found, .. } if found.contains("DICOM"))),
+        ("dicom.jpg", |e| {
+            matches!(e, DataError::ImageTruncated { format: "DICOM", .. } | DataError::DicomHeader { .. })
+        }),
         ("signature-only.png", |e| matches!(e, DataError::ImageTruncated { .. })),
         ("header-only.png", |e| matches!(e, DataError::ImageTruncated { .. })),
         ("truncated.png", |e| matches!(e, DataError::ImageTruncated { .. })),

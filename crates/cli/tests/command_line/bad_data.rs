@@ -95,7 +95,10 @@ fn a_truncated_image() {
 
 #[test]
 fn a_text_called_png() {
-    stops_at(b"these are words\n", &["is no PNG or JPEG image but text", "these are words", "convert it or remove it"]);
+    stops_at(
+        b"these are words\n",
+        &["is no PNG, JPEG or DICOM image but text", "these are words", "convert it or remove it"],
+    );
 }
 
 /// The beginning of a PNG that announces this size; no pixel follows.

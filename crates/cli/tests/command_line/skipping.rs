@@ -28,7 +28,7 @@ fn bad_images_are_left_out_and_listed() {
     assert!(answer.stdout.contains("on 7 images"), "{}", answer.stdout);
     let before = contents(&folder.path().join("run"));
     let answer = roentgen(folder.path(), &["evaluate", "run", "--on-bad-image", "fail"]);
-    answer.fails(1, &["data/test/infected/02.png: is no PNG or JPEG image but a GIF image"]);
+    answer.fails(1, &["data/test/infected/02.png: is no PNG, JPEG or DICOM image but a GIF image"]);
     assert_same(&before, &contents(&folder.path().join("run")));
 
     roentgen(folder.path(), &["report", "run"]).succeeds();

@@ -68,12 +68,18 @@ fn cmyk_to_rgb([cyan, magenta, yellow, key]: [u8; 4]) -> [u8; 3] {
 
 /// Whether the marker that ends an image stands behind its scans. Pillow refuses a file without it ("image file is
 /// truncated"), where decoders made for browsers fill the rest with grey and say nothing.
-fn has_end_of_image(bytes: &[u8]) -> bool {
+pub(super) fn has_end_of_image(bytes: &[u8]) -> bool {
+    has_marker(bytes, 0xd9)
+}
+
+/// Whether a marker stands in a file that begins with [`SIGNATURE`], outside of segments and before the end of the image.
+pub(super) fn has_marker(bytes: &[u8], wanted: u8) -> bool {
     const END_OF_IMAGE: u8 = 0xd9;
     let mut position = SIGNATURE.len() - 1;
     while let Some(&[first, marker]) = bytes.get(position..).and_then(<[u8]>::first_chunk) {
         match (first, marker) {
-            (0xff, END_OF_IMAGE) => return true,
+            (0xff, marker) if marker == wanted => return true,
+            (0xff, END_OF_IMAGE) => return false,
             // A fill byte before a marker; entropy-coded data; a stuffed 0xff in it; a marker without a segment.
             (0xff, 0xff) | (0..=0xfe, _) => position += 1,
             (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => position += 2,
