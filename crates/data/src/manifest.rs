@@ -9,8 +9,10 @@ use std::{fmt, fs};
 use sha2::{Digest, Sha256};
 
 use crate::error::DataError;
+use crate::folders;
+use crate::import::Source;
+use crate::listing::{self, Listing};
 use crate::person::Sex;
-use crate::{Listing, folders, listing};
 
 /// What a part of the data is for. The order is the order of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,16 +120,19 @@ pub struct Manifest {
 impl Manifest {
     /// Opens a data set: a folder, or a table.
     ///
-    /// A folder of `train`, `validation` (or `val`, `valid`) and `test` has in each a folder for each class; splits may be
-    /// missing (see [`Manifest::require_split`]). The classes are the sorted names of the class folders of all splits.
-    /// Images end in .png, .jpg or .jpeg in any case and may stand in subfolders; other files give a warning. Hidden
-    /// files and folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must not
-    /// contradict the folders.
+    /// A folder of `train`, `validation` (or `val`, `valid`) and `test` has in each a folder for each class; splits may
+    /// be missing (see [`Manifest::require_split`]). The classes are the sorted names of the class folders of all
+    /// splits. Images end in .png, .jpg or .jpeg in any case and may stand in subfolders; other files give a warning.
+    /// Hidden files and folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must
+    /// not contradict the folders.
     ///
     /// A table, or a folder with a `manifest.csv` and no split folders, has the columns `path` (relative to the table's
     /// folder, with `/`, or absolute) and `label` (the class's name) and any of `split`, `finding`, `patient_id`,
     /// `source`, `view`, `age` and `sex`, in any order; further columns are ignored, an empty field is unknown. See
-    /// [`Listing`](crate::Listing).
+    /// [`Listing`].
+    ///
+    /// A published collection is known by the names and columns of its files ([`Kind`](crate::sources::Kind)) and read
+    /// as it lies, under the default [`Rules`](crate::Rules); what is left out, and why, is a warning.
     ///
     /// Nothing is decoded.
     ///
@@ -176,6 +181,10 @@ impl Manifest {
     /// The images that a folder holds or a table names.
     fn named(path: &Path) -> Result<Manifest, DataError> {
         let metadata = fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.to_owned(), source })?;
+        let source = Source::detect(path)?;
+        if let Some(kind) = source.kind {
+            return Manifest::of_published(source, kind);
+        }
         if !metadata.is_dir() {
             return match path.extension() {
                 Some(end) if end.eq_ignore_ascii_case("csv") => Listing::read(path)?.into_manifest(path),
@@ -322,8 +331,8 @@ impl Manifest {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// SHA-256 over paths and file sizes: what makes images the same, whatever is known of them and whichever split they
-    /// are in.
+    /// SHA-256 over paths and file sizes: what makes images the same, whatever is known of them and whichever split
+    /// they are in.
     ///
     /// # Errors
     /// [`DataError::Unreadable`] where a file has gone.
