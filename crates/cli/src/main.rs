@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod compare;
+mod data;
 mod demo;
 mod download;
 mod evaluate;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Layers(arguments) => layers::run(&arguments),
         Command::Weights(arguments) => weights::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Data(arguments) => data::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -180,7 +180,7 @@ pub struct Data {
 impl Data {
     /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks.
     pub fn open(config: &Config, allow_leaks: bool, engine: &dyn Engine) -> Outcome<Data> {
-        let manifest = start::manifest(&config.data.root, config.data.cross_validation)?;
+        let manifest = start::manifest(&config.data.root, config.data.cross_validation, config.data.on_bad_image)?;
         Setup::check(config, &manifest)?;
         check_leaks(&manifest, allow_leaks)?;
         // The test images as well: the report lists what evaluation will leave out.
@@ -259,7 +259,7 @@ fn check_leaks(manifest: &Manifest, allowed: bool) -> Outcome {
     let first: Vec<&str> = leaks.iter().take(5).map(|leak| leak.patient_id.as_str()).collect();
     let message = format!(
         "{}: patients in more than one split: {} ({}{})",
-        manifest.root.display(),
+        manifest.place().display(),
         leaks.len(),
         first.join(", "),
         if leaks.len() > 5 { ", ..." } else { "" }

@@ -1,0 +1,32 @@
+//! `roentgen data`: what is done with data sets before anything is trained on them.
+
+mod import;
+mod output;
+mod split;
+
+use crate::failure::Outcome;
+use clap::{Args, Subcommand};
+
+/// `roentgen data`
+#[derive(Debug, Args)]
+pub struct Data {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a table of published data sets: classes by rules, everything left out counted, several merged into one
+    Import(import::Import),
+    /// Put images into training, validation and test, by whole patients, each class spread evenly
+    Split(split::Split),
+}
+
+/// Runs the command.
+pub fn run(arguments: &Data) -> Outcome {
+    match &arguments.command {
+        Command::Import(arguments) => import::run(arguments),
+        Command::Split(arguments) => split::run(arguments),
+    }
+}
