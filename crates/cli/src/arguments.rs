@@ -63,7 +63,7 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual page, or write one a command
     Man(Man),
-    /// Look at data sets before anything is trained on them
+    /// Prepare data sets: import published ones, split by whole patients, look at augmented images
     Data(crate::data::Data),
 }
 
@@ -84,8 +84,8 @@ pub struct Demo {
 /// `roentgen train`
 #[derive(Debug, Default, Args)]
 pub struct Train {
-    /// Folder with train/, validation/ and test/, each with a folder a class
-    #[arg(long, value_name = "DIR")]
+    /// Folder with train/, validation/ and test/, each with a folder a class; a table; or a published data set
+    #[arg(long, value_name = "DIR|CSV")]
     pub data: Option<PathBuf>,
     /// Run directory to write
     #[arg(long, value_name = "DIR")]
@@ -112,8 +112,8 @@ pub struct Train {
 pub struct ExperimentArguments {
     /// The experiment: rows over a common base, as TOML
     pub file: PathBuf,
-    /// Folder with train/, validation/ and test/, each with a folder a class
-    #[arg(long, value_name = "DIR")]
+    /// Folder with train/, validation/ and test/, each with a folder a class; a table; or a published data set
+    #[arg(long, value_name = "DIR|CSV")]
     pub data: Option<PathBuf>,
     /// Folder for the runs, the tables and the report; one that was begun goes on
     #[arg(long, value_name = "DIR")]
@@ -135,8 +135,8 @@ pub struct ExperimentArguments {
 /// `roentgen search`
 #[derive(Debug, Args)]
 pub struct SearchArguments {
-    /// Folder with train/, validation/ and test/, each with a folder a class
-    #[arg(long, value_name = "DIR")]
+    /// Folder with train/, validation/ and test/, each with a folder a class; a table; or a published data set
+    #[arg(long, value_name = "DIR|CSV")]
     pub data: Option<PathBuf>,
     /// Folder for the candidates' runs and the report; one that was begun goes on
     #[arg(long, value_name = "DIR")]
@@ -351,8 +351,8 @@ pub struct Evaluate {
     /// Run directory
     #[arg(required_unless_present = "predictions")]
     pub run: Option<PathBuf>,
-    /// Data folder [default: the one that the run was trained on]
-    #[arg(long, value_name = "DIR")]
+    /// Data set, a folder or a table [default: the one that the run was trained on]
+    #[arg(long, value_name = "DIR|CSV")]
     pub data: Option<PathBuf>,
     /// train, validation or test
     #[arg(long, default_value = "test")]

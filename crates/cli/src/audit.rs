@@ -10,6 +10,7 @@ use clap::Args;
 use roentgen_cpu::CpuEngine;
 use roentgen_data::audit::{examine, identical, near_duplicates};
 use roentgen_report::audit::Level;
+use roentgen_run::config::OnBadImage;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -36,7 +37,7 @@ pub fn run(arguments: &Audit) -> Outcome {
     if threads == 0 {
         return Err(Failure::call("--threads is 0; expected at least 1"));
     }
-    let manifest = start::manifest(&arguments.data, None)?;
+    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail)?;
     let bar = progress::bar(manifest.rows.len() as u64, "looking at images {wide_bar} {pos}/{len}");
     let examination = examine(&manifest, threads, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();

@@ -1,6 +1,9 @@
 //! `roentgen data`: what is done with data sets before anything is trained on them.
 
+mod import;
+mod output;
 mod preview;
+mod split;
 
 use crate::failure::Outcome;
 use clap::{Args, Subcommand};
@@ -15,6 +18,10 @@ pub struct Data {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a table of published data sets: classes by rules, everything left out counted, several merged into one
+    Import(import::Import),
+    /// Put images into training, validation and test, by whole patients, each class spread evenly
+    Split(split::Split),
     /// Write a sheet of augmented samples: what training sees
     Preview(preview::Preview),
 }
@@ -22,6 +29,8 @@ enum Command {
 /// Runs the command.
 pub fn run(arguments: &Data) -> Outcome {
     match &arguments.command {
+        Command::Import(arguments) => import::run(arguments),
+        Command::Split(arguments) => split::run(arguments),
         Command::Preview(arguments) => preview::run(arguments),
     }
 }

@@ -6,6 +6,7 @@ use crate::{download, start};
 use clap::Args;
 use roentgen_infer::{Model, ModelError, write_model};
 use roentgen_nn::{Engine, ParameterSet};
+use roentgen_run::config::OnBadImage;
 use roentgen_run::directory::RunState;
 use roentgen_run::environment::Environment;
 use roentgen_run::{Config, RunDirectory};
@@ -118,7 +119,7 @@ fn environment(arguments: &Import, model: &Model) -> Outcome<Environment> {
         ],
     };
     let Some(root) = data else { return Ok(environment) };
-    let manifest = start::manifest(root, None)?;
+    let manifest = start::manifest(root, None, OnBadImage::Fail)?;
     for class in &manifest.classes {
         if !classes.contains(class) {
             let known = classes.join(", ");

@@ -63,14 +63,14 @@ pub fn check_patients(manifest: &Manifest) -> Outcome {
 pub fn check(manifest: &Manifest, decoded: &Decoded, allowed: bool) -> Outcome {
     refuse(manifest, &decoded.identical_across_splits(manifest), allowed)?;
     for doubt in doubts(manifest, &decoded.identical()) {
-        eprintln!("warning: {}: {doubt}", manifest.root.display());
+        eprintln!("warning: {}: {doubt}", manifest.place().display());
     }
     Ok(())
 }
 
 /// `pixels` are the groups of identical images that stand in more than one split.
 fn refuse(manifest: &Manifest, pixels: &[String], allowed: bool) -> Outcome {
-    let root = manifest.root.display();
+    let root = manifest.place().display();
     let patients: Vec<String> = manifest.patients_across_splits().into_iter().map(|leak| leak.patient_id).collect();
     let mut leaks = Vec::new();
     if !patients.is_empty() {

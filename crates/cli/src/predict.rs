@@ -8,7 +8,7 @@ use self::unfinished::Origin;
 use crate::arguments::{Format, Predict};
 use crate::failure::{Failure, Outcome};
 use crate::{resolve, start};
-use roentgen_data::DataError;
+use roentgen_data::{DataError, Listing};
 use roentgen_infer::{FilePrediction, Model, Predictor};
 use roentgen_run::RunDirectory;
 use serde::{Serialize, Serializer};
@@ -118,7 +118,7 @@ fn model_file(run: &Path) -> PathBuf {
     if run.is_dir() { RunDirectory::new(run).model_file() } else { run.to_owned() }
 }
 
-/// Folders become their images, sorted; `-` becomes the lines of stdin.
+/// Folders become their images, sorted; tables the images that they name; `-` becomes the lines of stdin.
 pub fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {
@@ -130,6 +130,11 @@ pub fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
             if images.len() == before {
                 return Err(Failure::work(format!("{}: no .png, .jpg or .jpeg file in it", path.display())));
             }
+        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv")) {
+            let Listing { entries, warnings } = Listing::read(path)?;
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            let folder = path.parent().unwrap_or(Path::new(""));
+            images.extend(entries.into_iter().map(|entry| folder.join(entry.path)));
         } else {
             images.push(path.clone());
         }

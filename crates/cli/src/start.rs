@@ -12,7 +12,7 @@ use roentgen_run::config::{CrossValidation, OnBadImage};
 use roentgen_run::environment::{ImagesBySource, SkippedImage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Side of the images, in pixels, that torchvision's weights were trained on.
 const IMAGENET_SIZE: usize = 224;
@@ -37,13 +37,35 @@ pub fn available_memory_bytes() -> Option<usize> {
     kib.checked_mul(1024)?.checked_div(10)?.checked_mul(9)
 }
 
-/// Opens a data set, with the splits of a cross-validation where the settings name one.
-pub fn manifest(root: &Path, cross_validation: Option<CrossValidation>) -> Outcome<Arc<Manifest>> {
-    if !root.exists() {
-        let path = root.display();
+/// Opens a data set, and says on stderr what the user should know of it, once. Images that a table names and that are
+/// not there are bad images.
+pub fn open(data: &Path, on_bad_image: OnBadImage) -> Outcome<Manifest> {
+    if !data.exists() {
+        let path = data.display();
         return Err(Failure::call(format!("{path}: no such folder; say with --data where the data set is")));
     }
-    let mut manifest = Manifest::open(root)?;
+    let manifest = match on_bad_image {
+        OnBadImage::Fail => Manifest::open(data)?,
+        OnBadImage::Skip => Manifest::open_existing(data)?,
+    };
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    // Nothing that holds the lock can panic; a set that is half there would say something twice.
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    for warning in &manifest.warnings {
+        if said.insert(warning.clone()) {
+            eprintln!("warning: {warning}");
+        }
+    }
+    Ok(manifest)
+}
+
+/// As [`open`], with the splits of a cross-validation where the settings name one.
+pub fn manifest(
+    data: &Path,
+    cross_validation: Option<CrossValidation>,
+    on_bad_image: OnBadImage,
+) -> Outcome<Arc<Manifest>> {
+    let mut manifest = open(data, on_bad_image)?;
     if let Some(CrossValidation { folds, held_out, seed }) = cross_validation {
         manifest.cross_validate(Fold { folds, held_out, seed })?;
     }

@@ -189,7 +189,7 @@ impl Data {
     /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks. `known` is what was seen
     /// of the same folder before.
     pub fn open(config: &Config, allow_leaks: bool, known: Option<Rc<Decoded>>, engine: &dyn Engine) -> Outcome<Data> {
-        let manifest = start::manifest(&config.data.root, config.data.cross_validation)?;
+        let manifest = start::manifest(&config.data.root, config.data.cross_validation, config.data.on_bad_image)?;
         Setup::check(config, &manifest)?;
         if !allow_leaks {
             leaks::check_patients(&manifest)?;

@@ -104,6 +104,46 @@ pub enum DataError {
         /// The class's name.
         class: String,
     },
+    /// A file of label rules is wrong.
+    #[error(
+        "{file}: {problem}; expected an entry [[class]] with `name` and `findings` for each class, and where wanted \
+         `uncertain` and `frontal_only`"
+    )]
+    RulesInvalid {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file that belongs to a published collection is not there.
+    #[error("{dir}: no {expected}; give the folder that holds the published tables")]
+    SourceFileMissing {
+        /// The folder.
+        dir: PathBuf,
+        /// The file's name.
+        expected: &'static str,
+    },
+    /// Several COVIDx lists of one split lie in a folder.
+    #[error("{first} and {second} are lists of the same split; name the list in place of the folder")]
+    SeveralLists {
+        /// One list.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// No image of the sources became a row.
+    #[error(
+        "{place}: none of the {named} images that the tables name can be used: {reasons}; give rules that name its findings \
+         to `roentgen data import --rules FILE.toml`, or the folder that holds the images"
+    )]
+    NothingImported {
+        /// The first source.
+        place: PathBuf,
+        /// Images that the tables name.
+        named: usize,
+        /// The most frequent reasons, ready to print.
+        reasons: String,
+    },
     /// A table has a header and nothing else.
     #[error("{table}: no rows; expected one for each image")]
     TableEmpty {

@@ -42,8 +42,8 @@ impl Manifest {
     /// a split before plays no part. The images of a patient stay together; an image of an unknown patient stands for
     /// itself. Rows keep their numbers.
     ///
-    /// The folds are those of a greedy search as in scikit-learn's `StratifiedGroupKFold`: the patients, those with many
-    /// images first and otherwise in random order, each go where the classes are then spread most evenly.
+    /// The folds are those of a greedy search as in scikit-learn's `StratifiedGroupKFold`: the patients, those with
+    /// many images first and otherwise in random order, each go where the classes are then spread most evenly.
     ///
     /// # Errors
     /// [`DataError::Setting`] for fewer than 3 folds, a fold beyond their number, or more folds than patients.
@@ -165,8 +165,8 @@ impl Manifest {
     }
 }
 
-/// Sum over the classes of the variance, over the parts, of the share of the class that a part has, in proportion to the
-/// part's weight. With equal weights of 1 these are the bits of the plain variance.
+/// Sum over the classes of the variance, over the parts, of the share of the class that a part has, in proportion to
+/// the part's weight. With equal weights of 1 these are the bits of the plain variance.
 fn unevenness(counts: &[Vec<usize>], totals: &[usize], weights: &[f64]) -> f64 {
     let all: f64 = weights.iter().sum();
     let of_class = |class: usize| {

@@ -51,8 +51,8 @@ pub struct Entry {
 }
 
 impl Listing {
-    /// Reads the bytes of a table; `file` is for messages. A byte order mark, both kinds of line ends, quoted fields and
-    /// columns in any order are fine; further columns are ignored; what is not UTF-8 is read as ISO-8859-1, with a
+    /// Reads the bytes of a table; `file` is for messages. A byte order mark, both kinds of line ends, quoted fields
+    /// and columns in any order are fine; further columns are ignored; what is not UTF-8 is read as ISO-8859-1, with a
     /// warning. A row that stands there twice counts once, with a warning.
     ///
     /// # Errors
@@ -183,8 +183,8 @@ fn understood<T>(
     value
 }
 
-/// Adds what the table knows to the rows of a manifest of folders. Every row of the table must be the row of an image, in
-/// the split and class that its folder says; images that the table does not name stay unknown, with a warning.
+/// Adds what the table knows to the rows of a manifest of folders. Every row of the table must be the row of an image,
+/// in the split and class that its folder says; images that the table does not name stay unknown, with a warning.
 pub(crate) fn annotate(manifest: &mut Manifest, file: &Path) -> Result<(), DataError> {
     let listing = Listing::read(file)?;
     manifest.warnings.extend(listing.warnings);

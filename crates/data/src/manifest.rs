@@ -11,8 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::anonymous::PatientKey;
 use crate::decode::dicom_patient;
 use crate::error::DataError;
+use crate::folders;
+use crate::import::Source;
+use crate::listing::{self, Listing};
 use crate::person::Sex;
-use crate::{Listing, folders, listing};
 
 /// What a part of the data is for. The order is the order of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,7 +132,10 @@ impl Manifest {
     /// A table, or a folder with a `manifest.csv` and no split folders, has the columns `path` (relative to the table's
     /// folder, with `/`, or absolute) and `label` (the class's name) and any of `split`, `finding`, `patient_id`,
     /// `source`, `view`, `age` and `sex`, in any order; further columns are ignored, an empty field is unknown. See
-    /// [`Listing`](crate::Listing).
+    /// [`Listing`].
+    ///
+    /// A published collection is known by the names and columns of its files ([`Kind`](crate::sources::Kind)) and read
+    /// as it lies, under the default [`Rules`](crate::Rules); what is left out, and why, is a warning.
     ///
     /// Nothing is decoded.
     ///
@@ -179,6 +184,10 @@ impl Manifest {
     /// The images that a folder holds or a table names.
     fn named(path: &Path) -> Result<Manifest, DataError> {
         let metadata = fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.to_owned(), source })?;
+        let source = Source::detect(path)?;
+        if let Some(kind) = source.kind {
+            return Manifest::of_published(source, kind);
+        }
         if !metadata.is_dir() {
             return match path.extension() {
                 Some(end) if end.eq_ignore_ascii_case("csv") => Listing::read(path)?.into_manifest(path),
@@ -348,8 +357,8 @@ impl Manifest {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// SHA-256 over paths and file sizes: what makes images the same, whatever is known of them and whichever split they
-    /// are in.
+    /// SHA-256 over paths and file sizes: what makes images the same, whatever is known of them and whichever split
+    /// they are in.
     ///
     /// # Errors
     /// [`DataError::Unreadable`] where a file has gone.

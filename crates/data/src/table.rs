@@ -1,6 +1,7 @@
 //! Tables of comma-separated values: encodings, line ends, quotes, and where in the file a row stands.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, Position, ReaderBuilder, StringRecord, Trim};
@@ -36,8 +37,14 @@ impl<'a> Record<'a> {
 }
 
 impl Table {
-    /// Reads the bytes of a table; a `strict` one has as many fields in each row as in the header, another gives a warning
-    /// where it has not.
+    /// Reads a table that somebody else publishes: rows may be shorter or longer than the header, with a warning.
+    pub fn read(file: &Path) -> Result<Table, DataError> {
+        let bytes = fs::read(file).map_err(|source| DataError::Unreadable { path: file.to_owned(), source })?;
+        Table::parse(file, &bytes, false)
+    }
+
+    /// Reads the bytes of a table; a `strict` one has as many fields in each row as in the header, another gives a
+    /// warning where it has not.
     pub fn parse(file: &Path, bytes: &[u8], strict: bool) -> Result<Table, DataError> {
         let unreadable = |detail: String| DataError::TableUnreadable { table: file.to_owned(), detail };
         let Some((text, latin)) = encoding::decode(bytes) else {
@@ -83,6 +90,19 @@ impl Table {
         self.records.iter().zip(&self.lines).map(|(fields, &line)| Record { line, fields })
     }
 
+    /// The position of a column, whatever its case; the first of these names that there is.
+    pub fn column(&self, names: &[&str]) -> Option<usize> {
+        names.iter().find_map(|name| self.header.iter().position(|column| column.eq_ignore_ascii_case(name)))
+    }
+
+    /// As [`Table::column`], where there must be one.
+    pub fn require(&self, names: &[&str]) -> Result<Option<usize>, DataError> {
+        match self.column(names) {
+            None => Err(self.columns_error(format!("no column `{}`", names[0]), format!("the column `{}`", names[0]))),
+            found => Ok(found),
+        }
+    }
+
     /// How often a column stands in the header.
     pub fn count(&self, name: &str) -> usize {
         self.header.iter().filter(|column| *column == name).count()
@@ -113,8 +133,8 @@ impl Table {
     }
 }
 
-/// Counts lines up to positions that only grow. The reader's own line numbers are one too small behind CRLF, because the
-/// record starts for it at the line feed.
+/// Counts lines up to positions that only grow. The reader's own line numbers are one too small behind CRLF, because
+/// the record starts for it at the line feed.
 struct Lines<'a> {
     text: &'a [u8],
     position: usize,

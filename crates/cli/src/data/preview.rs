@@ -8,6 +8,7 @@ use png::{BitDepth, ColorType, Encoder};
 use roentgen_data::transform::{IMAGENET_DEVIATION, IMAGENET_MEAN};
 use roentgen_data::{Augment, Transform, epoch_order, load_image};
 use roentgen_run::Config;
+use roentgen_run::config::OnBadImage;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::draw::{Purpose, stream};
 use std::io::{self, Write};
@@ -66,7 +67,7 @@ pub fn run(arguments: &Preview) -> Outcome {
             return Err(Failure::call(format!("{option} is {value}; expected from 1 to {LARGEST}")));
         }
     }
-    let manifest = start::manifest(&arguments.data, None)?;
+    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail)?;
     let seed = arguments.seed.unwrap_or(config.training.seed);
     let all: Vec<usize> = (0..manifest.rows.len()).collect();
     let mut rows = epoch_order(&all, seed, 0, true);

@@ -36,7 +36,12 @@ fn no_such_folder() {
     let folder = scratch();
     refused(folder.path(), &["--data", "no/such"], 2, &["no/such: no such folder", "--data"]);
     fs::write(folder.path().join("file"), b"").unwrap();
-    refused(folder.path(), &["--data", "file"], 1, &["file: is not a folder", "`train`, `validation` and `test`"]);
+    refused(
+        folder.path(),
+        &["--data", "file"],
+        1,
+        &["file: is neither a folder nor a .csv table", "`train`, `validation` and `test`"],
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod bad_settings;
 mod bench;
 mod broken_files;
 mod comparing;
+mod data;
 mod diverging;
 mod experiment;
 mod explain;
