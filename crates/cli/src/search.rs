@@ -238,7 +238,9 @@ impl<'a> Search<'a> {
             survivors = ranked.into_iter().take(kept).map(|(_, candidate)| candidate).collect();
         }
         survivors.truncate(self.arguments.finalists);
-        eprintln!("{} finalists: {whole} epochs, {} seeds", survivors.len(), self.seeds.len());
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let (finalists, seeds) = (survivors.len(), self.seeds.len());
+        eprintln!("{finalists} finalist{}: {}, {seeds} seed{}", plural(finalists), in_epochs(whole), plural(seeds));
         let Some(ended) = runner.train(&self.jobs(&survivors, &self.seeds, whole), |_| Ok(()))? else {
             return Ok(None);
         };
@@ -376,9 +378,12 @@ impl<'a> Search<'a> {
                     a.eta
                 ),
                 format!(
-                    "The {} finalists were trained for {} epochs with the seeds {:?}; the lowest mean validation loss wins.",
-                    finalists.len(),
-                    self.base.training.epochs,
+                    "{} trained for {} with the seeds {:?}; the lowest mean validation loss wins.",
+                    match finalists.len() {
+                        1 => "The one finalist was".to_owned(),
+                        several => format!("The {several} finalists were"),
+                    },
+                    in_epochs(self.base.training.epochs),
                     self.seeds
                 ),
                 "Candidates train in step behind one frozen prefix, so that each image is decoded once for all of them; \
