@@ -4,7 +4,8 @@
     python reference/statistics_fixtures.py
 
 Curves, their areas and the Brier score are scikit-learn's, McNemar's test and Holm's correction statsmodels'. DeLong's
-variances are computed from the definition, by the full matrix of pairs of images, by patient as Obuchowski has it;
+variances are computed from the definition, by the full matrix of pairs of images, by patient as Obuchowski has it
+(`delong_fixtures.R` has pROC's), with Student's quantiles for patients less one;
 temperatures are found by scipy's scalar minimiser, Newcombe's bounds by its root finder, calibration errors by loops.
 """
 
@@ -18,7 +19,7 @@ import sklearn
 import statsmodels
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.stats import norm, t as student
 from sklearn.metrics import (average_precision_score, brier_score_loss, precision_recall_curve, roc_auc_score,
                              roc_curve)
 from statsmodels.stats.contingency_tables import mcnemar
@@ -86,7 +87,9 @@ def curve_case(name, seed, samples, skill, steps, images_of_a_patient):
         auroc = roc_auc_score(positive, scores)
         variance = delong_covariance(pairs[-1], pairs[-1], positive, patients)
         if variance > 1e-15 and 0 < auroc < 1:
-            logit, width = math.log(auroc / (1 - auroc)), Z * math.sqrt(variance) / (auroc * (1 - auroc))
+            smaller_side = min(len(set(patients[positive])), len(set(patients[~positive])))
+            quantile = student.ppf(0.975, smaller_side - 1)
+            logit, width = math.log(auroc / (1 - auroc)), quantile * math.sqrt(variance) / (auroc * (1 - auroc))
             interval = [1 / (1 + math.exp(-(logit + sign * width))) for sign in (-1, 1)]
         else:
             interval = newcombe(auroc, len(set(patients[positive])), len(set(patients[~positive])))
@@ -106,7 +109,7 @@ def curve_case(name, seed, samples, skill, steps, images_of_a_patient):
     test = None
     if variance > 1e-15:
         error = math.sqrt(variance)
-        test = {"difference": difference, "standard_error": error, "p": float(2 * norm.sf(abs(difference) / error))}
+        test = {"difference": difference, "standard_error": error, "p": float(2 * student.sf(abs(difference) / error, len(set(patients)) - 1))}
     return {"name": name, "positive": positive.tolist(), "patients": patients.tolist(), "models": models, "test": test}
 
 

@@ -53,7 +53,7 @@ pub fn run(arguments: &Compare) -> Outcome {
     let metrics =
         [Metrics::evaluate(&answers[0], positive, &generator)?, Metrics::evaluate(&answers[1], positive, &generator)?];
     let names = [&arguments.first, &arguments.second].map(|path| path.display().to_string());
-    let models = [(names[0].as_str(), &answers[0]), (names[1].as_str(), &answers[1])];
+    let models = [0, 1].map(|index| (names[index].as_str(), std::slice::from_ref(&answers[index])));
     let differences = differences(&models, positive, &generator)?;
     let mut out = std::io::stdout().lock();
     if arguments.json {

@@ -396,9 +396,12 @@ impl<'a> Search<'a> {
                     a.eta
                 ),
                 format!(
-                    "At full length, {}: {}, seeds {:?}; the lowest mean validation loss wins.",
+                    "{} trained for {} with the seeds {:?}; the lowest mean validation loss wins.",
+                    match finalists.len() {
+                        1 => "The one finalist was".to_owned(),
+                        several => format!("The {several} finalists were"),
+                    },
                     counted(self.base.training.epochs, "epoch"),
-                    counted(finalists.len(), "finalist"),
                     self.seeds
                 ),
                 "Candidates train in step behind one frozen prefix, so that each image is decoded once for all of them; \

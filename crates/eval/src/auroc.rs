@@ -3,12 +3,13 @@
 use crate::cluster::Clusters;
 use crate::curve::RankedScores;
 use crate::estimate::Estimate;
-use crate::interval::{CONFIDENCE, Interval, two_sided_p, z_of};
+use crate::interval::{CONFIDENCE, Interval, Scale, t_of, two_sided_p, z_of};
 use serde::Serialize;
 
 /// How [`auroc`] gets its interval.
-const DELONG: &str = "DeLong's variance, 95 %, on the logit scale";
-const DELONG_BY_PATIENT: &str = "DeLong's variance by patient (Obuchowski 1997), 95 %, on the logit scale";
+const DELONG: &str = "DeLong's variance, 95 %, on the logit scale, Student's quantile";
+const DELONG_BY_PATIENT: &str =
+    "DeLong's variance by patient (Obuchowski 1997), 95 %, on the logit scale, Student's quantile";
 /// What stands in where DeLong's variance is 0 or unknown.
 const NEWCOMBE: &str = "Newcombe's score method 5, 95 %, as the sample shows no variation";
 
@@ -42,6 +43,23 @@ impl Placements {
         Some(Self { auroc, shares, positives, negatives })
     }
 
+    /// The means of these shares over several trainings on the same images, which are the shares of the mean of their
+    /// areas: a mean of areas is a statistic of the same kind. `None` as [`Placements::new`].
+    fn mean(trainings: &[RankedScores]) -> Option<Self> {
+        let (first, others) = trainings.split_first()?;
+        let mut sum = Self::new(first)?;
+        for other in others {
+            assert_eq!(first.positive(), other.positive(), "all trainings have answered for the same images");
+            let other = Self::new(other)?;
+            sum.auroc += other.auroc;
+            sum.shares.iter_mut().zip(other.shares).for_each(|(sum, share)| *sum += share);
+        }
+        let count = trainings.len() as f64;
+        sum.auroc /= count;
+        sum.shares.iter_mut().for_each(|share| *share /= count);
+        Some(sum)
+    }
+
     /// Sums of the shares' deviations by cluster: of positive images, and of negative ones.
     fn deviations(&self, positive: &[bool], clusters: &Clusters) -> Vec<[f64; 2]> {
         let mut sums = vec![[0.0; 2]; clusters.count()];
@@ -64,7 +82,7 @@ pub(crate) fn covariance(
     clusters: &Clusters,
 ) -> Option<f64> {
     let (positives, negatives) = (first.positives, first.negatives);
-    let with = [true, false].map(|kind| clusters.count_with(|sample| positive[sample] == kind));
+    let with = sides(positive, clusters);
     // The n / (n - 1) of an unbiased variance.
     let unbiased = |count: usize| (count > 1).then(|| count as f64 / (count - 1) as f64);
     let factors = [unbiased(with[0])?, unbiased(with[1])?, unbiased(clusters.count())?];
@@ -81,34 +99,38 @@ pub(crate) fn covariance(
     )
 }
 
-/// The area under the ROC curve of one class's scores with its 95 % interval; undefined where all images are of the
-/// class or none is, which `name` then calls by its name.
+/// The area under the ROC curve of one class's scores with its 95 % interval, or the mean area of several trainings on
+/// the same images; undefined where all images are of the class or none is, which `name` then calls by its name.
 ///
-/// The interval is DeLong's, by cluster where clusters hold several images, on the logit scale, which keeps it within 0
-/// to 1 and holds the truth more often near the ends (M. Qin and L. Hotilovac, Statistical Methods in Medical Research
-/// 17, 2008, 207). Where the sample shows no variation, as when the classes are told apart without error, it is
-/// Newcombe's score interval instead.
-pub fn auroc(ranked: &RankedScores, clusters: &Clusters, name: &str) -> Estimate {
+/// The interval is DeLong's, by cluster where clusters hold several images, on [`Scale::Logit`], with
+/// Student's quantile for the number of clusters on the side with fewer. Where the sample shows no
+/// variation, as when the classes are told apart without error, it is Newcombe's score interval instead.
+///
+/// # Panics
+///
+/// Where there is no training, or trainings are of different images.
+pub fn auroc(trainings: &[RankedScores], clusters: &Clusters, name: &str) -> Estimate {
     let method = if clusters.hold_several() { DELONG_BY_PATIENT } else { DELONG };
-    let Some(placements) = Placements::new(ranked) else {
-        let reason = match ranked.totals().positives {
+    let Some(placements) = Placements::mean(trainings) else {
+        let reason = match trainings[0].totals().positives {
             0 => format!("no image of `{name}`"),
             _ => format!("no image of another class than `{name}`"),
         };
         return Estimate::undefined(reason, method);
     };
+    let positive = trainings[0].positive();
     let value = placements.auroc;
-    let variance = covariance(&placements, &placements, ranked.positive(), clusters).unwrap_or(0.0);
-    if variance <= 0.0 || value <= 0.0 || value >= 1.0 {
-        let [positives, negatives] =
-            [true, false].map(|side| clusters.count_with(|sample| ranked.positive()[sample] == side));
-        return Estimate::defined(value, newcombe(value, positives, negatives), NEWCOMBE);
+    let variance = covariance(&placements, &placements, positive, clusters).unwrap_or(0.0);
+    let [positives, negatives] = sides(positive, clusters);
+    match Scale::Logit.interval(value, variance.max(0.0).sqrt(), positives.min(negatives), CONFIDENCE) {
+        Some(interval) => Estimate::defined(value, interval, method),
+        None => Estimate::defined(value, newcombe(value, positives, negatives), NEWCOMBE),
     }
-    let logit = (value / (1.0 - value)).ln();
-    let half_width = z_of(CONFIDENCE) * variance.sqrt() / (value * (1.0 - value));
-    let back = |logit: f64| 1.0 / (1.0 + (-logit).exp());
-    let interval = Interval { low: back(logit - half_width).min(value), high: back(logit + half_width).max(value) };
-    Estimate::defined(value, interval, method)
+}
+
+/// How many clusters hold a positive image, and how many a negative one.
+fn sides(positive: &[bool], clusters: &Clusters) -> [usize; 2] {
+    [true, false].map(|side| clusters.count_with(|sample| positive[sample] == side))
 }
 
 /// The 95 % interval of an area of `value` over so many independent positive and negative images: the areas from which
@@ -141,20 +163,27 @@ pub struct AurocDifference {
     pub difference: f64,
     /// Standard error of the difference.
     pub standard_error: f64,
+    /// How many clusters there are; one less are Student's degrees of freedom.
+    pub units: usize,
     /// Two-sided p value of no difference.
     pub p: f64,
 }
 
 impl AurocDifference {
-    /// The interval of the difference.
+    /// The interval of the difference, -1 to 1.
     pub fn interval(&self, confidence: f64) -> Interval {
-        let half_width = z_of(confidence) * self.standard_error;
-        Interval { low: self.difference - half_width, high: self.difference + half_width }
+        let quantile = t_of(confidence, self.units).expect("a variance is of two clusters on each side at least");
+        let half_width = quantile * self.standard_error;
+        Interval { low: (self.difference - half_width).max(-1.0), high: (self.difference + half_width).min(1.0) }
     }
 }
 
-/// DeLong's test: do the scores of two models, for the same images and class, have different areas under their ROC
-/// curves? By cluster (Obuchowski 1997) where clusters hold several images.
+/// DeLong's test: do two models' scores, for the same images and class, have different areas under their ROC curves? By
+/// cluster (Obuchowski 1997) where clusters hold several images. A model is one training or several, whose areas are
+/// then averaged.
+///
+/// Both papers take the difference over its standard error for normal, which is too sure of few clusters: here it is
+/// Student's, with one degree of freedom less than there are clusters.
 ///
 /// # Errors
 ///
@@ -163,19 +192,18 @@ impl AurocDifference {
 ///
 /// # Panics
 ///
-/// Where the two are of different images.
+/// Where a model has no training, or some are of different images.
 pub fn delong_test(
-    first: &RankedScores,
-    second: &RankedScores,
+    first: &[RankedScores],
+    second: &[RankedScores],
     clusters: &Clusters,
 ) -> Result<AurocDifference, String> {
-    assert_eq!(first.positive(), second.positive(), "both models have answered for the same images");
+    let positive = first[0].positive();
+    assert_eq!(positive, second[0].positive(), "both models have answered for the same images");
     let one_class = || "the images are all of one side".to_owned();
-    let (a, b) = (Placements::new(first).ok_or_else(one_class)?, Placements::new(second).ok_or_else(one_class)?);
-    let covariance = |a, b| {
-        covariance(a, b, first.positive(), clusters)
-            .ok_or_else(|| "one side has images of a single patient only".to_owned())
-    };
+    let (a, b) = (Placements::mean(first).ok_or_else(one_class)?, Placements::mean(second).ok_or_else(one_class)?);
+    let single_patient = || "one side has images of a single patient only".to_owned();
+    let covariance = |a, b| covariance(a, b, positive, clusters).ok_or_else(single_patient);
     let variance = covariance(&a, &a)? + covariance(&b, &b)? - 2.0 * covariance(&a, &b)?;
     let difference = b.auroc - a.auroc;
     // Equal models leave a rounding error, which may be negative.
@@ -184,6 +212,10 @@ pub fn delong_test(
     if negligible && difference != 0.0 {
         return Err("neither model's scores show any variation to judge the difference by".into());
     }
-    let p = if negligible { 1.0 } else { two_sided_p(difference / standard_error) };
-    Ok(AurocDifference { difference, standard_error, p })
+    let units = clusters.count();
+    let p = match negligible {
+        true => 1.0,
+        false => two_sided_p(difference / standard_error, units).ok_or_else(single_patient)?,
+    };
+    Ok(AurocDifference { difference, standard_error, units, p })
 }

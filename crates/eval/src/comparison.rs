@@ -81,7 +81,11 @@ fn undefined(difference: &Difference) -> String {
 }
 
 fn error_rows(differences: &Differences) -> Vec<String> {
-    let header = ["pair", "first alone right", "second alone right", "McNemar's p, images independent"];
+    let p = match differences.of_several_trainings() {
+        true => "McNemar's p, ensembles, images independent",
+        false => "McNemar's p, images independent",
+    };
+    let header = ["pair", "first alone right", "second alone right", p];
     let mut rows = vec![header.map(String::from).to_vec()];
     for errors in &differences.errors {
         rows.push(vec![

@@ -17,15 +17,6 @@ use std::fmt;
 /// A difference is said to hold where its corrected p value is below this.
 pub const SIGNIFICANCE: f64 = 0.05;
 
-/// Resamples for each test of a table. A bootstrap's p value is hardly ever below 2 / (resamples + 1); with so many,
-/// the smallest possible one stays five times below [`SIGNIFICANCE`] when Holm's correction multiplies it by the tests.
-const RESAMPLES_A_TEST: usize = 200;
-
-/// No table has more resamples: what they take, in time and memory, grows with the square of its tests. Beyond 100 tests
-/// a bootstrap's p value may then be too coarse to hold after the correction, and the differences that rest on exact tests
-/// (accuracy of independent images, areas) decide.
-const MOST_RESAMPLES: usize = 20_000;
-
 /// What two models are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,7 +87,8 @@ impl Effect {
     }
 }
 
-/// McNemar's test for a pair of models.
+/// McNemar's test for a pair of models. It takes one answer an image, so a model of several trainings stands for their
+/// ensemble: the class of the largest mean probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairedErrors {
     /// Index of the first model.
@@ -113,6 +105,8 @@ pub struct PairedErrors {
 pub struct Differences {
     /// The models' names, in the order of the indices.
     pub models: Vec<String>,
+    /// How many trainings each model is, in the same order.
+    pub trainings: Vec<usize>,
     /// The positive class.
     pub positive: String,
     /// How many images they were compared on.
@@ -129,81 +123,90 @@ pub struct Differences {
 
 /// Compares every model with every other, by accuracy, F1 and area under the ROC curve of the class `positive`.
 ///
-/// `models` are two or more names with predictions for the same images, in the same order. Accuracy is tested by
-/// McNemar's exact test where images are independent, and by a paired bootstrap by patient where patients have several;
-/// F1 by a paired bootstrap; areas by DeLong's test, by patient where need be. Intervals of accuracy and F1 are paired
-/// percentile bootstraps. All p values of the table are corrected together by Holm's method. `generator(i)` is the
-/// randomness of resample i; see [`crate::bootstrap`].
+/// `models` are two or more names with the predictions of one training or several, all for the same images in the same
+/// order. A model of several trainings is compared by the mean of their metrics, as [`crate::RepeatedMetrics`] has it.
+///
+/// Standard errors of differences in accuracy and F1 are of a paired bootstrap by patient, the same resamples for all
+/// trainings of all models; p values and intervals are Student's. Two single trainings on independent images have
+/// McNemar's exact test for their accuracies instead. Areas have DeLong's test, by patient where need be. All p values
+/// of the table are corrected together by Holm's method. `generator(i)` is the randomness of resample i; see
+/// [`crate::bootstrap`].
+///
+/// What is tested is the chance in which images and patients the split holds. The chance in the training itself is in
+/// the deviations of [`crate::Repeated`].
 ///
 /// # Errors
 ///
-/// Fewer than two models, models that differ in classes, images or labels, `positive` is no class.
+/// Fewer than two models, a model without training, trainings that differ in classes, images or labels, `positive` is
+/// no class.
 pub fn differences<R: Rng>(
-    models: &[(&str, &Predictions)],
+    models: &[(&str, &[Predictions])],
     positive: usize,
     generator: &impl Fn(u64) -> R,
 ) -> Result<Differences, EvalError> {
-    check_models(models, positive)?;
-    let (_, reference) = models[0];
+    let reference = check_models(models, positive)?;
     let clusters = reference.clusters();
     let pairs: Vec<(usize, usize)> =
         (0..models.len()).flat_map(|first| (first + 1..models.len()).map(move |second| (first, second))).collect();
-    let resamples = (RESAMPLES_A_TEST * ComparedMetric::ALL.len() * pairs.len()).clamp(RESAMPLES, MOST_RESAMPLES);
-
-    let decided: Vec<Decisions> = models.iter().map(|(_, predictions)| Decisions::of(predictions, positive)).collect();
-    let distributions = bootstrap(clusters, resamples, generator, |weights| {
-        let scores: Vec<_> = decided.iter().map(|decisions| decisions.scores(|sample| weights[sample])).collect();
-        let difference = |first: Option<f64>, second: Option<f64>| Some(second? - first?);
-        let of_pair = |&(first, second): &(usize, usize)| {
-            let (a, b): (&[Option<f64>; 2], &[Option<f64>; 2]) = (&scores[first], &scores[second]);
-            [difference(a[0], b[0]), difference(a[1], b[1])]
-        };
-        pairs.iter().flat_map(of_pair).collect()
+    let decided: Vec<Vec<Decisions>> = (models.iter())
+        .map(|(_, trainings)| trainings.iter().map(|training| Decisions::of(training, positive)).collect())
+        .collect();
+    let distributions = bootstrap(clusters, RESAMPLES, generator, |weights| {
+        let scores: Vec<_> = decided.iter().map(|trainings| mean_scores(trainings, |i| weights[i])).collect();
+        let difference =
+            |place: usize, first: usize, second: usize| Some(scores[second][place]? - scores[first][place]?);
+        pairs.iter().flat_map(|&(first, second)| [0, 1].map(|place| difference(place, first, second))).collect()
     });
-    let scores: Vec<[Option<f64>; 2]> = decided.iter().map(|decisions| decisions.scores(|_| 1)).collect();
+    let scores: Vec<[Option<f64>; 2]> = decided.iter().map(|trainings| mean_scores(trainings, |_| 1)).collect();
+    let rank = |training: &Predictions| RankedScores::new(&training.scores(positive), &training.is_of(positive));
     let ranked = (models.iter())
-        .map(|(_, predictions)| RankedScores::new(&predictions.scores(positive), &predictions.is_of(positive)))
+        .map(|(_, trainings)| trainings.iter().map(rank).collect::<Result<Vec<_>, _>>())
         .collect::<Result<Vec<_>, _>>()?;
+    let ensembles = (models.iter())
+        .map(|(_, trainings)| Ok(Decisions::of(&Predictions::mean(trainings)?, positive)))
+        .collect::<Result<Vec<_>, EvalError>>()?;
 
     let unit = if clusters.hold_several() { "patient" } else { "image" };
-    let resampling = format!("paired percentile bootstrap by {unit}, {resamples} resamples");
-    let with_positive = clusters.count_with(|sample| reference.labels()[sample] == positive);
-    let no_positive = || format!("no image of `{}`", reference.classes()[positive]);
+    let resampling = format!("paired bootstrap by {unit}, {RESAMPLES} resamples, Student's t");
     let (mut errors, mut differences) = (Vec::new(), Vec::new());
     for (index, &(first, second)) in pairs.iter().enumerate() {
         let pair = |metric, values, effect: Result<Effect, String>, method: String| {
             let (effect, reason) = effect.map_or_else(|reason| (None, Some(reason)), |effect| (Some(effect), None));
             Difference { metric, first, second, values, effect, method, reason }
         };
-        let paired_errors = decided[first].against(&decided[second]);
-        errors.push(PairedErrors { first, second, mcnemar: paired_errors });
+        let mcnemar = ensembles[first].against(&ensembles[second]);
+        errors.push(PairedErrors { first, second, mcnemar });
+        let single = models[first].1.len() == 1 && models[second].1.len() == 1;
         for (place, metric) in [ComparedMetric::Accuracy, ComparedMetric::F1].into_iter().enumerate() {
             let values = [scores[first][place], scores[second][place]];
-            let distribution = &distributions[2 * index + place];
-            let units = if metric == ComparedMetric::F1 { with_positive } else { clusters.count() };
-            let exact = metric == ComparedMetric::Accuracy && !clusters.hold_several();
             let effect = (|| {
                 let difference = values[1]? - values[0]?;
-                let Interval { low, high } = distribution.percentile_interval(CONFIDENCE, units)?;
-                let p = if exact { paired_errors.p } else { distribution.p_value(units)? };
-                let (low, high) = (low.min(difference), high.max(difference));
+                let resampled = distributions[2 * index + place].difference(difference, clusters.count(), CONFIDENCE);
+                let (Interval { low, high }, p) = resampled?;
                 Some(Effect { difference, low, high, p, corrected_p: p })
             })();
-            let method = match exact {
-                true => format!("McNemar's exact test; interval: {resampling}"),
-                false => resampling.clone(),
+            let exact = metric == ComparedMetric::Accuracy && single && !clusters.hold_several();
+            let (effect, method) = match exact {
+                true => (
+                    effect.map(|effect| Effect { p: mcnemar.p, corrected_p: mcnemar.p, ..effect }),
+                    format!("McNemar's exact test; interval: {resampling}"),
+                ),
+                false => (effect, resampling.clone()),
             };
-            differences.push(pair(metric, values, effect.ok_or_else(no_positive), method));
+            let undefined = || match values {
+                [Some(_), Some(_)] => format!("all images are of one {unit}"),
+                _ => format!("no image of `{}`", reference.classes()[positive]),
+            };
+            differences.push(pair(metric, values, effect.ok_or_else(undefined), method));
         }
-        let values = [&ranked[first], &ranked[second]].map(|ranked| ranked.auroc(|_| 1));
+        let values = [first, second].map(|model| mean(ranked[model].iter().map(|ranked| ranked.auroc(|_| 1))));
         let effect = delong_test(&ranked[first], &ranked[second], clusters).map(|test| {
             let Interval { low, high } = test.interval(CONFIDENCE);
-            let (low, high) = (low.max(-1.0), high.min(1.0));
             Effect { difference: test.difference, low, high, p: test.p, corrected_p: test.p }
         });
         let method = match clusters.hold_several() {
-            true => "DeLong's test by patient (Obuchowski 1997)",
-            false => "DeLong's test",
+            true => "DeLong's test by patient (Obuchowski 1997), Student's t",
+            false => "DeLong's test, Student's t",
         };
         differences.push(pair(ComparedMetric::Auroc, values, effect, method.to_owned()));
     }
@@ -214,6 +217,7 @@ pub fn differences<R: Rng>(
     }
     Ok(Differences {
         models: models.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        trainings: models.iter().map(|(_, trainings)| trainings.len()).collect(),
         positive: reference.classes()[positive].clone(),
         images: reference.samples() as u64,
         patients: clusters.patients(),
@@ -223,16 +227,30 @@ pub fn differences<R: Rng>(
     })
 }
 
-fn check_models(models: &[(&str, &Predictions)], positive: usize) -> Result<(), EvalError> {
-    let [(first, reference), others @ ..] = models else { return Err(EvalError::TooFewModels { found: 0 }) };
-    if others.is_empty() {
-        return Err(EvalError::TooFewModels { found: 1 });
-    }
+/// Accuracy and F1, each the mean over the trainings, image `i` counting `weight(i)` times.
+fn mean_scores(trainings: &[Decisions], weight: impl Fn(usize) -> u32) -> [Option<f64>; 2] {
+    let each: Vec<[Option<f64>; 2]> = trainings.iter().map(|decisions| decisions.scores(&weight)).collect();
+    [0, 1].map(|place| mean(each.iter().map(|scores| scores[place])))
+}
+
+/// `None` where one is.
+fn mean(values: impl ExactSizeIterator<Item = Option<f64>>) -> Option<f64> {
+    let count = values.len() as f64;
+    values.sum::<Option<f64>>().map(|sum| sum / count)
+}
+
+/// Checks that all trainings have answered for the same images; gives the first.
+fn check_models<'a>(models: &[(&str, &'a [Predictions])], positive: usize) -> Result<&'a Predictions, EvalError> {
+    let mut trainings = models.iter().flat_map(|(name, trainings)| trainings.iter().map(move |one| (*name, one)));
+    let found = models.iter().filter(|(_, trainings)| !trainings.is_empty()).count();
+    let Some((first, reference)) = trainings.next().filter(|_| found > 1 && found == models.len()) else {
+        return Err(EvalError::TooFewModels { found });
+    };
     let classes = reference.classes().len();
     if positive >= classes {
         return Err(EvalError::PositiveOutOfRange { found: positive, classes });
     }
-    for (name, predictions) in others {
+    for (name, predictions) in trainings {
         let what = if predictions.classes() != reference.classes() {
             format!("classes: {} against {}", reference.classes().join(", "), predictions.classes().join(", "))
         } else if predictions.samples() != reference.samples() {
@@ -246,9 +264,9 @@ fn check_models(models: &[(&str, &Predictions)], positive: usize) -> Result<(), 
         } else {
             continue;
         };
-        return Err(EvalError::ModelsDiffer { first: (*first).to_owned(), second: (*name).to_owned(), what });
+        return Err(EvalError::ModelsDiffer { first: first.to_owned(), second: name.to_owned(), what });
     }
-    Ok(())
+    Ok(reference)
 }
 
 /// What a model decided about each image.

@@ -19,6 +19,11 @@ impl Differences {
         self.sentences(|difference| difference.effect.as_ref().is_some_and(Effect::holds))
     }
 
+    /// Whether some model was trained several times, so that McNemar's test is of ensembles.
+    pub fn of_several_trainings(&self) -> bool {
+        self.trainings.iter().any(|&trainings| trainings > 1)
+    }
+
     fn sentences(&self, is_said: impl Fn(&Difference) -> bool) -> Vec<String> {
         let defined = || self.differences.iter().filter_map(|difference| difference.effect);
         let (all, holding) = (defined().count(), defined().filter(Effect::holds).count());
@@ -38,6 +43,14 @@ impl Differences {
             sentences.push(
                 "Some patients have several images: every test here takes patients as independent, not images. \
                  McNemar's, which cannot, is shown beside them and decides nothing."
+                    .into(),
+            );
+        }
+        if self.of_several_trainings() {
+            sentences.push(
+                "A model that was trained several times is compared by the mean over its trainings; the tests are about \
+                 other images, not about other trainings. McNemar's, which takes one answer an image, is of ensembles (the \
+                 mean of the probabilities) and decides nothing."
                     .into(),
             );
         }

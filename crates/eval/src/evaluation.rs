@@ -1,7 +1,7 @@
 //! Metrics of predictions: what probabilities and patients add to a confusion matrix.
 
 use crate::EvalError;
-use crate::auroc::{auroc, newcombe};
+use crate::auroc::auroc;
 use crate::bootstrap::{Distribution, RESAMPLES, bootstrap};
 use crate::calibration::{Calibration, brier_scores};
 use crate::class_metric::{ClassMetric, f1_of_jaccard};
@@ -9,7 +9,7 @@ use crate::cluster::Clusters;
 use crate::confusion::ConfusionMatrix;
 use crate::curve::RankedScores;
 use crate::estimate::Estimate;
-use crate::interval::{CONFIDENCE, Interval, wilson_of_share};
+use crate::interval::{CONFIDENCE, Interval, Scale, wilson_of_share};
 use crate::macro_average::average;
 use crate::metrics::Metrics;
 use crate::notes;
@@ -33,11 +33,16 @@ pub struct ProbabilityMetrics {
 impl Metrics {
     /// Evaluates predictions with all that they hold.
     ///
-    /// Where some patients have several images, every interval is a percentile bootstrap by patient over [`RESAMPLES`]
-    /// resamples: patients are drawn anew, each with all images. Where images are independent, as far as is known,
-    /// proportions have Wilson's intervals and areas under ROC curves DeLong's. Average precision and Brier score, for
-    /// which there is nothing better, are bootstrapped in either case. `generator(i)` is the randomness of resample i;
-    /// see [`crate::bootstrap`].
+    /// Where some patients have several images, standard errors come from a bootstrap by patient over [`RESAMPLES`]
+    /// resamples: patients are drawn anew, each with all images. Shares, F1 and their means then have Wilson's interval
+    /// over the effective sample size (Korn and Graubard 1998); where images are independent, as far as is known,
+    /// Wilson's own. Areas under ROC curves have DeLong's interval, by patient where need be. Average precision and Brier
+    /// score are bootstrapped in either case, with intervals on the logit scale. `generator(i)` is the randomness of
+    /// resample i; see [`crate::bootstrap`].
+    ///
+    /// How often these intervals hold the truth is simulated in `tests/coverage.rs`, by patient: 95 +- 1.5 times in 100 for
+    /// 120 patients and areas under the ROC curve of 0.77 and 0.96; for an area of 0.99, where few images are called
+    /// wrong, 95 +- 2.5.
     ///
     /// # Errors
     ///
@@ -70,7 +75,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Replaces every interval by that of a bootstrap by patient.
+    /// Replaces every interval by one whose standard error is of a bootstrap by patient.
     fn resample_patients<R: Rng>(&mut self, predictions: &Predictions, generator: &impl Fn(u64) -> R) {
         let clusters = predictions.clusters();
         let classes = self.classes().len();
@@ -79,27 +84,41 @@ impl Metrics {
         });
         let mut distributions = distributions.into_iter();
         let mut next = || distributions.next().expect("as many distributions as `matrix_values` gives values");
-        self.accuracy = resampled(&self.accuracy, &next(), clusters, clusters.count(), wilson_over_units);
+        self.accuracy = resampled(&self.accuracy, &next(), Scale::Score, clusters, clusters.count(), wilson_over_units);
         for metric in ClassMetric::ALL {
             let (mut estimates, mut units_of_classes) = (Vec::new(), Vec::new());
             for class in 0..classes {
-                // The patients with images that the metric is about.
-                let units = clusters.count_with(|sample| {
-                    let (actual, predicted) = (predictions.labels()[sample], predictions.predicted()[sample]);
-                    metric.contribution(class, actual, predicted).1 > 0.0
-                });
+                let units = units_of(metric, class, std::slice::from_ref(predictions));
                 let instead = if metric == ClassMetric::F1 { wilson_of_f1 } else { wilson_over_units };
-                estimates.push(resampled(&self.of_classes(metric)[class], &next(), clusters, units, instead));
+                estimates.push(resampled(
+                    &self.of_classes(metric)[class],
+                    &next(),
+                    Scale::Score,
+                    clusters,
+                    units,
+                    instead,
+                ));
                 units_of_classes.push(units);
             }
             let plain = average(&self.confusion_matrix, metric, &estimates);
             let units = units_of_classes.into_iter().min().unwrap_or(0);
-            *self.macro_average.get_mut(metric) = resampled(&plain, &next(), clusters, units, |_, _| {
+            *self.macro_average.get_mut(metric) = resampled(&plain, &next(), Scale::Score, clusters, units, |_, _| {
                 plain.interval().expect("only what is defined is asked for")
             });
             *self.of_classes_mut(metric) = estimates;
         }
     }
+}
+
+/// How many patients have images that `metric` of `class` is about: for F1 those of the class and those that some
+/// training called so. The trainings are of the same images.
+pub(crate) fn units_of(metric: ClassMetric, class: usize, trainings: &[Predictions]) -> usize {
+    trainings[0].clusters().count_with(|sample| {
+        trainings.iter().any(|predictions| {
+            let (actual, predicted) = (predictions.labels()[sample], predictions.predicted()[sample]);
+            metric.contribution(class, actual, predicted).1 > 0.0
+        })
+    })
 }
 
 /// The values of accuracy and, for each metric, of the classes and their mean.
@@ -129,39 +148,30 @@ fn probability_metrics<R: Rng>(
     let distributions = bootstrap(clusters, RESAMPLES, generator, |weights| {
         let weight = |sample: usize| u64::from(weights[sample]);
         let mut values = vec![Some(weighted_mean(&brier_scores, weights))];
-        for ranked in &ranked {
-            values.push(ranked.average_precision(weight));
-            // Where images are independent there is DeLong's interval.
-            values.push(if clusters.hold_several() { ranked.auroc(weight) } else { None });
-        }
+        values.extend(ranked.iter().map(|ranked| ranked.average_precision(weight)));
         values
     });
     let mean = brier_scores.iter().sum::<f64>() / brier_scores.len() as f64;
     let plain = |value: f64| Estimate::defined(value, Interval { low: value, high: value }, String::new());
     let brier = match predictions.labels() == predictions.predicted() {
-        false => resampled(&plain(mean), &distributions[0], clusters, clusters.count(), wilson_over_units),
+        false => {
+            resampled(&plain(mean), &distributions[0], Scale::Logit, clusters, clusters.count(), wilson_over_units)
+        }
         // What a wrong answer would cost is not in a sample that has none.
         true => without_variation(mean, clusters, clusters.count(), wilson_over_units),
     };
     let (mut auroc_of_classes, mut auprc_of_classes) = (Vec::new(), Vec::new());
     for (class, ranked) in ranked.iter().enumerate() {
         let name = &predictions.classes()[class];
-        let (of_auprc, of_auroc) = (&distributions[1 + 2 * class], &distributions[2 + 2 * class]);
-        let [positives, negatives] =
-            [true, false].map(|side| clusters.count_with(|sample| ranked.positive()[sample] == side));
+        let positives = clusters.count_with(|sample| ranked.positive()[sample]);
         let auprc = match ranked.average_precision(|_| 1) {
             Some(value) => plain(value),
             None => Estimate::undefined(format!("no image of `{name}`"), String::new()),
         };
         // Boyd, Eng and Page (ECML 2013) find the binomial interval over the positives to be a fair one.
-        auprc_of_classes.push(resampled(&auprc, of_auprc, clusters, positives, wilson_over_units));
-        let auroc = auroc(ranked, clusters, name);
-        auroc_of_classes.push(match clusters.hold_several() {
-            false => auroc,
-            true => resampled(&auroc, of_auroc, clusters, positives.min(negatives), |value, _| {
-                newcombe(value, positives, negatives)
-            }),
-        });
+        let of_auprc = &distributions[1 + class];
+        auprc_of_classes.push(resampled(&auprc, of_auprc, Scale::Logit, clusters, positives, wilson_over_units));
+        auroc_of_classes.push(auroc(std::slice::from_ref(ranked), clusters, name));
     }
     Ok(ProbabilityMetrics {
         auroc: auroc_of_classes,
@@ -171,26 +181,24 @@ fn probability_metrics<R: Rng>(
     })
 }
 
-/// `plain` with the percentile interval of its resamples, which rests on so many `units`. Resamples that are all the
-/// same prove nothing: then with the interval that `instead` makes of value and units.
+/// `plain` with the interval that `scale` makes of the standard error over its resamples, which rests on so many `units`.
+/// Resamples that are all the same prove nothing: then with the interval that `instead` makes of value and units.
 pub(crate) fn resampled(
     plain: &Estimate,
     distribution: &Distribution,
+    scale: Scale,
     clusters: &Clusters,
     units: usize,
     instead: impl FnOnce(f64, usize) -> Interval,
 ) -> Estimate {
     let unit = if clusters.hold_several() { "patient" } else { "image" };
-    let method = format!("percentile bootstrap by {unit}, 95 %, {RESAMPLES} resamples, expanded (Hesterberg 2015)");
+    let method = format!("{}, 95 %, standard error from a bootstrap by {unit}, {RESAMPLES} resamples", scale.name());
     let Some(value) = plain.value else {
         return Estimate::undefined(plain.reason.clone().unwrap_or_default(), method);
     };
-    match distribution.percentile_interval(CONFIDENCE, units) {
-        Some(Interval { low, high }) if !distribution.is_constant() => {
-            // Few patients can put all but a fortieth of the resamples on one side of the value.
-            Estimate::defined(value, Interval { low: low.min(value), high: high.max(value) }, method)
-        }
-        _ => without_variation(value, clusters, units, instead),
+    match distribution.interval(value, scale, units, CONFIDENCE) {
+        Some(interval) => Estimate::defined(value, interval, method),
+        None => without_variation(value, clusters, units, instead),
     }
 }
 

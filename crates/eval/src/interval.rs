@@ -1,6 +1,6 @@
-//! Confidence intervals of one proportion.
+//! Confidence intervals of one number in 0 to 1.
 
-use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// The confidence of every interval that this crate computes by itself.
 pub const CONFIDENCE: f64 = 0.95;
@@ -42,10 +42,58 @@ pub fn wilson(successes: u64, trials: u64, confidence: f64) -> Option<Interval> 
 /// Wilson's interval of a share that rests on `n` independent units, which need not be whole successes: images of one
 /// patient, half of them right, are half a success in one trial.
 pub(crate) fn wilson_of_share(proportion: f64, n: f64, confidence: f64) -> Interval {
-    let z = z_of(confidence);
-    let shrinkage = 1.0 + z * z / n;
-    let centre = (proportion + z * z / (2.0 * n)) / shrinkage;
-    let half_width = z / shrinkage * (proportion * (1.0 - proportion) / n + z * z / (4.0 * n * n)).sqrt();
+    score_bounds(proportion, n, z_of(confidence))
+}
+
+/// How an interval is made of a value in 0 to 1 and its standard error, each way with Student's quantile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// For shares and other ratios of counts: Wilson's interval over the *effective sample size*, the number of coin
+    /// tosses that would have this standard error (E. L. Korn and B. I. Graubard, Survey Methodology 24, 1998, 193;
+    /// compared with others by N. Dean and M. Pagano, Journal of Survey Statistics and Methodology 3, 2015, 484).
+    Score,
+    /// For what comes from probabilities, areas and losses: plus and minus so many standard errors on the logit scale,
+    /// which keeps the interval within 0 to 1 and makes it longer towards the middle (M. Qin and L. Hotilovac,
+    /// Statistical Methods in Medical Research 17, 2008, 207).
+    Logit,
+}
+
+impl Scale {
+    /// The interval of `value` with this standard error, which rests on so many independent `units`.
+    ///
+    /// `None` where a standard error tells nothing: it is 0, the value is at an end of the scale, or there are fewer than
+    /// two units.
+    pub(crate) fn interval(self, value: f64, standard_error: f64, units: usize, confidence: f64) -> Option<Interval> {
+        let defined = standard_error > 0.0 && value > 0.0 && value < 1.0;
+        let quantile = defined.then(|| t_of(confidence, units)).flatten()?;
+        let variance_of_one = value * (1.0 - value);
+        Some(match self {
+            Self::Score => score_bounds(value, variance_of_one / standard_error.powi(2), quantile),
+            Self::Logit => {
+                let logit = (value / (1.0 - value)).ln();
+                let half_width = quantile * standard_error / variance_of_one;
+                let back = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+                // The logit and back may be off by a rounding error.
+                Interval { low: back(logit - half_width).min(value), high: back(logit + half_width).max(value) }
+            }
+        })
+    }
+
+    /// As [`crate::Estimate::method`] says it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Score => "Wilson score on the effective sample size",
+            Self::Logit => "Student's t on the logit scale",
+        }
+    }
+}
+
+/// Where the score equation of Wilson's interval holds with this quantile.
+fn score_bounds(proportion: f64, n: f64, quantile: f64) -> Interval {
+    let square = quantile * quantile;
+    let shrinkage = 1.0 + square / n;
+    let centre = (proportion + square / (2.0 * n)) / shrinkage;
+    let half_width = quantile / shrinkage * (proportion * (1.0 - proportion) / n + square / (4.0 * n * n)).sqrt();
     // At the ends the two terms cancel exactly in the formula but not in floating point.
     let low = if proportion == 0.0 { 0.0 } else { (centre - half_width).max(0.0) };
     let high = if proportion == 1.0 { 1.0 } else { (centre + half_width).min(1.0) };
@@ -57,9 +105,21 @@ pub(crate) fn z_of(confidence: f64) -> f64 {
     Normal::standard().inverse_cdf(0.5 + confidence / 2.0)
 }
 
-/// The probability that a standard normal value is at least as far from 0 as `z`.
-pub(crate) fn two_sided_p(z: f64) -> f64 {
-    (2.0 * Normal::standard().sf(z.abs())).min(1.0)
+/// As [`z_of`], of Student's distribution: for a mean of so many units, whose variance is estimated from the same.
+/// `None` of fewer than two.
+pub(crate) fn t_of(confidence: f64, units: usize) -> Option<f64> {
+    Some(student(units)?.inverse_cdf(0.5 + confidence / 2.0))
+}
+
+/// The probability that a mean of so many units, over its estimated standard error, is at least as far from 0 as `t`
+/// where what it estimates is 0. `None` of fewer than two.
+pub(crate) fn two_sided_p(t: f64, units: usize) -> Option<f64> {
+    Some((2.0 * student(units)?.sf(t.abs())).min(1.0))
+}
+
+fn student(units: usize) -> Option<StudentsT> {
+    let freedom = units.checked_sub(1).filter(|&freedom| freedom > 0)? as f64;
+    Some(StudentsT::new(0.0, 1.0, freedom).expect("positive degrees of freedom"))
 }
 
 #[cfg(test)]
@@ -93,6 +153,29 @@ mod tests {
                 assert!(interval.contains(proportion));
             }
         }
+    }
+
+    #[test]
+    fn the_effective_size_of_independent_images_is_their_number() {
+        // Over very many units Student's quantile is the normal one, and n coin tosses are n coin tosses.
+        let (value, n, units) = (0.9_f64, 178.0, 1_000_000);
+        let standard_error = (value * (1.0 - value) / n).sqrt();
+        let (found, expected) =
+            (Scale::Score.interval(value, standard_error, units, 0.95).unwrap(), wilson_of_share(value, n, 0.95));
+        assert!((found.low - expected.low).abs() < 1e-5 && (found.high - expected.high).abs() < 1e-5, "{found:?}");
+        assert!(Scale::Score.interval(value, standard_error, 8, 0.95).unwrap().width() > found.width());
+        for (value, standard_error, units) in [(0.9, 0.0, 10), (1.0, 0.1, 10), (0.0, 0.1, 10), (0.9, 0.1, 1)] {
+            for scale in [Scale::Score, Scale::Logit] {
+                assert_eq!(scale.interval(value, standard_error, units, 0.95), None);
+            }
+        }
+    }
+
+    #[test]
+    fn student_s_quantiles_and_tails_as_tabled() {
+        assert!((t_of(0.95, 8).unwrap() - 2.364_624).abs() < 1e-6);
+        assert!((two_sided_p(-2.364_624, 8).unwrap() - 0.05).abs() < 1e-6);
+        assert_eq!((t_of(0.95, 1), two_sided_p(1.0, 0)), (None, None));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Metrics of a model that was trained several times.
 
 use crate::EvalError;
+use crate::auroc::auroc;
 use crate::bootstrap::{RESAMPLES, bootstrap};
 use crate::class_metric::ClassMetric;
 use crate::curve::RankedScores;
 use crate::estimate::Estimate;
-use crate::evaluation::{resampled, wilson_of_f1, wilson_over_units};
-use crate::interval::Interval;
+use crate::evaluation::{resampled, units_of, wilson_of_f1, wilson_over_units};
+use crate::interval::{Interval, Scale};
 use crate::metrics::Metrics;
 use crate::predictions::Predictions;
 use rand::Rng;
@@ -44,8 +45,8 @@ pub struct RepeatedMetrics {
 
 impl RepeatedMetrics {
     /// Evaluates trainings on the same images in the same order, at least one. A single one has the intervals of
-    /// [`Metrics::evaluate`]; the mean of several is bootstrapped, by patient where patients are known, every training
-    /// with the same resamples. `generator(i)` is the randomness of resample i; see [`crate::bootstrap`].
+    /// [`Metrics::evaluate`]; the standard error of the mean of several is bootstrapped, by patient where patients are
+    /// known, every training with the same resamples, but for areas under ROC curves: their mean has DeLong's interval. `generator(i)` is the randomness of resample i; see [`crate::bootstrap`].
     ///
     /// # Errors
     ///
@@ -101,7 +102,8 @@ fn estimates(metrics: &Metrics) -> Vec<&Estimate> {
     estimates
 }
 
-/// The values of one training, image `i` counting `weights[i]` times.
+/// The values of one training, image `i` counting `weights[i]` times; areas under ROC curves, which need no resamples,
+/// stand as undefined.
 fn statistics(predictions: &Predictions, ranked: &RankedScores, positive: usize, weights: &[u32]) -> Vec<Option<f64>> {
     let matrix = predictions.confusion_matrix_of(weights);
     let mut values = vec![Some(matrix.correct() as f64 / matrix.samples() as f64)];
@@ -109,7 +111,7 @@ fn statistics(predictions: &Predictions, ranked: &RankedScores, positive: usize,
     let outcomes = matrix.outcomes(positive);
     values.extend([ClassMetric::Sensitivity.value(outcomes), ClassMetric::Specificity.value(outcomes)]);
     let weight = |sample: usize| u64::from(weights[sample]);
-    values.extend([ranked.auroc(weight), ranked.average_precision(weight)]);
+    values.extend([None, ranked.average_precision(weight)]);
     values
 }
 
@@ -134,18 +136,16 @@ fn means<R: Rng>(
             .collect();
         (0..each[0].len()).map(|place| mean(each.iter().map(|values| values[place]).collect())).collect()
     });
-    let with = |class: usize| clusters.count_with(|sample| first.labels()[sample] == class);
-    let without = clusters.count_with(|sample| first.labels()[sample] != positive);
-    let share: fn(f64, usize) -> Interval = wilson_over_units;
-    let mut units = vec![(clusters.count(), share)];
-    units.extend((0..first.classes().len()).map(|class| (with(class), wilson_of_f1 as fn(f64, usize) -> Interval)));
-    units.extend([
-        (with(positive), share),
-        (without, share),
-        (with(positive).min(without), share),
-        (with(positive), share),
-    ]);
-    let repeated = units.into_iter().enumerate().map(|(place, (units, instead))| {
+    type Instead = fn(f64, usize) -> Interval;
+    let (share, f1): (Instead, Instead) = (wilson_over_units, wilson_of_f1);
+    let of = |metric, class| units_of(metric, class, trainings);
+    let (sensitivity, specificity) = (of(ClassMetric::Sensitivity, positive), of(ClassMetric::Specificity, positive));
+    let mut ways = vec![Some((clusters.count(), Scale::Score, share))];
+    ways.extend((0..first.classes().len()).map(|class| Some((of(ClassMetric::F1, class), Scale::Score, f1))));
+    ways.extend([sensitivity, specificity].map(|units| Some((units, Scale::Score, share))));
+    // The area under the ROC curve needs no resamples.
+    ways.extend([None, Some((sensitivity, Scale::Logit, share))]);
+    let repeated = ways.into_iter().enumerate().map(|(place, way)| {
         let values: Vec<Option<f64>> = estimates.iter().map(|estimates| estimates[place].value).collect();
         let plain = match mean(values.clone()) {
             Some(value) => Estimate::defined(value, Interval { low: value, high: value }, String::new()),
@@ -154,7 +154,10 @@ fn means<R: Rng>(
                 Estimate::undefined(reason.unwrap_or_default(), String::new())
             }
         };
-        let mut estimate = resampled(&plain, &distributions[place], clusters, units, instead);
+        let mut estimate = match way {
+            Some((units, scale, instead)) => resampled(&plain, &distributions[place], scale, clusters, units, instead),
+            None => auroc(&ranked, clusters, &first.classes()[positive]),
+        };
         estimate.method += &format!(", of the mean over {} trainings", trainings.len());
         Repeated { estimate, deviation: deviation(&values), values }
     });
@@ -208,7 +211,11 @@ mod tests {
         let predictions = training(1);
         let twice = RepeatedMetrics::evaluate(&[predictions.clone(), predictions.clone()], 0, &generator).unwrap();
         let once = RepeatedMetrics::evaluate(&[predictions], 0, &generator).unwrap();
-        for (twice, once) in [(&twice.accuracy, &once.accuracy), (&twice.auroc, &once.auroc)] {
+        let kinds = |metrics: &RepeatedMetrics| {
+            let RepeatedMetrics { accuracy, f1, sensitivity, specificity, auroc, auprc } = metrics.clone();
+            [vec![accuracy, sensitivity, specificity, auroc, auprc], f1].concat()
+        };
+        for (twice, once) in kinds(&twice).iter().zip(&kinds(&once)) {
             assert_eq!((twice.estimate.value, twice.deviation), (once.estimate.value, Some(0.0)));
             let (twice, once) = (twice.estimate.interval().unwrap(), once.estimate.interval().unwrap());
             assert!((twice.low - once.low).abs() < 1e-12 && (twice.high - once.high).abs() < 1e-12);

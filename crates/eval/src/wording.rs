@@ -6,7 +6,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// `0.0123`, or `< 0.0001` below what four decimals show.
-pub(crate) fn p_value(p: f64) -> String {
+pub fn p_value(p: f64) -> String {
     if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
 }
 

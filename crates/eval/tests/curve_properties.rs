@@ -283,7 +283,7 @@ fn holm_never_lowers_a_p_value_nor_changes_their_order() {
 fn delong_s_test_is_fair_to_both_models() {
     for_random_scores(|scores, positive, generator| {
         let other: Vec<f32> = scores.iter().map(|score| score + generator.random_range(-0.5..0.5)).collect();
-        let (first, second) = (ranked(scores, positive), ranked(&other, positive));
+        let (first, second) = ([ranked(scores, positive)], [ranked(&other, positive)]);
         let clusters = Clusters::each_its_own(scores.len());
         match (delong_test(&first, &second, &clusters), delong_test(&second, &first, &clusters)) {
             (Ok(one), Ok(turned)) => {

@@ -2,7 +2,9 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use roentgen_eval::{Clusters, ComparedMetric, Differences, EvalError, Predictions, differences, holm, mcnemar};
+use roentgen_eval::{
+    Clusters, ComparedMetric, Differences, EvalError, Predictions, RepeatedMetrics, differences, holm, mcnemar,
+};
 
 fn generator(resample: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(resample)
@@ -28,7 +30,8 @@ fn right(predictions: &Predictions) -> Vec<bool> {
 }
 
 fn compare(models: &[(&str, &Predictions)]) -> Differences {
-    differences(models, 0, &generator).unwrap()
+    let single: Vec<_> = models.iter().map(|(name, model)| (*name, std::slice::from_ref(*model))).collect();
+    differences(&single, 0, &generator).unwrap()
 }
 
 #[test]
@@ -130,7 +133,11 @@ fn what_is_undefined_says_why_and_counts_for_nothing() {
 #[test]
 fn models_of_other_images_are_refused() {
     let reference = model(1, 5);
-    let message = |other: &Predictions| match differences(&[("a", &reference), ("b", other)], 0, &generator) {
+    let message = |other: &Predictions| match differences(
+        &[("a", &[reference.clone()]), ("b", std::slice::from_ref(other))],
+        0,
+        &generator,
+    ) {
         Err(error @ EvalError::ModelsDiffer { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };
@@ -145,8 +152,74 @@ fn models_of_other_images_are_refused() {
     assert!(message(&with(labels, ["infected", "normal"])).contains("label of sample 7"));
     let patients = Clusters::of_patients(&[Some("p"); 200]);
     assert!(message(&reference.clone().with_clusters(patients).unwrap()).contains("patients"));
+    let reference = [reference];
     assert_eq!(differences(&[("a", &reference)], 0, &generator), Err(EvalError::TooFewModels { found: 1 }));
+    assert_eq!(differences(&[("a", &reference), ("b", &[])], 0, &generator), Err(EvalError::TooFewModels { found: 1 }));
     assert!(differences(&[("a", &reference), ("b", &reference)], 2, &generator).is_err());
+}
+
+#[test]
+fn several_trainings_are_compared_by_the_means_of_their_metrics() {
+    let (a, b) = ([model(1, 4), model(2, 4), model(3, 4)], [model(4, 6), model(5, 6), model(6, 6)]);
+    let table = differences(&[("a", &a), ("b", &b)], 0, &generator).unwrap();
+    assert_eq!(table.trainings, [3, 3]);
+    let means = [&a, &b].map(|trainings| RepeatedMetrics::evaluate(trainings, 0, &generator).unwrap());
+    let of = |metrics: &RepeatedMetrics| [&metrics.accuracy, &metrics.f1[0], &metrics.auroc].map(|m| m.estimate.value);
+    let [of_a, of_b] = [of(&means[0]), of(&means[1])];
+    for (place, difference) in table.differences.iter().enumerate() {
+        for (found, expected) in difference.values.into_iter().zip([of_a[place], of_b[place]]) {
+            assert!((found.unwrap() - expected.unwrap()).abs() < 1e-12, "{difference:?}");
+        }
+        let effect = difference.effect.unwrap();
+        assert!((effect.difference - (of_b[place].unwrap() - of_a[place].unwrap())).abs() < 1e-12, "{difference:?}");
+        // McNemar's test takes one answer an image, so it cannot be what decides.
+        assert!(!difference.method.contains("McNemar"), "{}", difference.method);
+    }
+    // It is of the ensembles, which are right elsewhere than any single training.
+    let ensembles = [&a, &b].map(|trainings| right(&Predictions::mean(trainings).unwrap()));
+    let alone = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count() as u64;
+    let expected = mcnemar(alone(&ensembles[0], &ensembles[1]), alone(&ensembles[1], &ensembles[0]));
+    assert_eq!(table.errors[0].mcnemar, expected);
+    let text = table.statements().join("\n");
+    let percent = |value: Option<f64>| format!("{:.1} %", 100.0 * value.unwrap());
+    let expected = format!("Accuracy: `b` {} against `a` {}", percent(of_b[0]), percent(of_a[0]));
+    assert!(text.contains(&expected) && text.contains("by the mean over its trainings"), "{expected} in\n{text}");
+}
+
+#[test]
+fn three_times_the_same_training_is_that_training() {
+    let (a, b) = (model(1, 4), model(2, 6));
+    let thrice = [&a, &b].map(|model| vec![model.clone(); 3]);
+    let repeated = differences(&[("a", &thrice[0]), ("b", &thrice[1])], 0, &generator).unwrap();
+    let single = compare(&[("a", &a), ("b", &b)]);
+    for (one, three) in single.differences.iter().zip(&repeated.differences) {
+        let (one, three) = (one.effect.unwrap(), three.effect.unwrap());
+        for (one, three) in [(one.difference, three.difference), (one.low, three.low), (one.high, three.high)] {
+            assert!((one - three).abs() < 1e-9, "{one} and {three}");
+        }
+    }
+    assert_eq!(single.errors, repeated.errors);
+}
+
+#[test]
+fn many_rows_and_few_patients_can_still_show_a_large_difference() {
+    // Six models on 30 patients: the smallest p value that can come out must survive the correction over 45 tests.
+    let of = |wrong: &dyn Fn(usize) -> bool| {
+        let labels: Vec<usize> = (0..60).map(|i| i / 2 % 2).collect();
+        let predicted: Vec<usize> = labels.iter().enumerate().map(|(i, &l)| if wrong(i) { 1 - l } else { l }).collect();
+        let probabilities = predicted.iter().flat_map(|&p| if p == 0 { [0.9, 0.1] } else { [0.2, 0.8] }).collect();
+        let patients: Vec<Option<String>> = (0..60).map(|i| Some((i / 2).to_string())).collect();
+        Predictions::new(vec!["infected".into(), "normal".into()], labels, predicted, probabilities)
+            .and_then(|predictions| predictions.with_clusters(Clusters::of_patients(&patients)))
+            .unwrap()
+    };
+    let models: Vec<Predictions> =
+        (0..6).map(|model| of(&|i| if model == 0 { i % 8 != 0 } else { i % 20 == model })).collect();
+    let named: Vec<(&str, &Predictions)> = ["a", "b", "c", "d", "e", "f"].into_iter().zip(&models).collect();
+    let table = compare(&named);
+    assert!(table.by_patient && table.differences.len() == 45);
+    let accuracy = table.differences[0].effect.unwrap();
+    assert!(accuracy.corrected_p < 1e-3, "{accuracy:?}");
 }
 
 #[test]

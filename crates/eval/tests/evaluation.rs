@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use roentgen_eval::{
-    AppliedThreshold, CONFIDENCE, Clusters, Estimate, GroupTable, Metrics, Predictions, RESAMPLES, RankedScores,
-    ThresholdRule, bootstrap, statements,
+    AppliedThreshold, CONFIDENCE, Clusters, Estimate, GroupTable, Metrics, Predictions, RESAMPLES, RankedScores, Scale,
+    ThresholdRule, auroc, bootstrap, statements,
 };
 
 fn generator(resample: u64) -> ChaCha8Rng {
@@ -70,14 +70,16 @@ fn independent_images_keep_the_intervals_that_need_no_resampling() {
 }
 
 #[test]
-fn intervals_by_patient_are_percentiles_of_resampled_patients() {
+fn intervals_by_patient_are_made_of_resampled_patients() {
     let mut generator_of_patients = ChaCha8Rng::seed_from_u64(5);
     let patients: Vec<Option<String>> =
         (0..150).map(|_| Some(generator_of_patients.random_range(0..60).to_string())).collect();
     let clusters = Clusters::of_patients(&patients);
     let predictions = random_predictions(2, 150, 3).with_clusters(clusters.clone()).unwrap();
     let metrics = Metrics::evaluate(&predictions, 1, &generator).unwrap();
-    assert!(all_estimates(&metrics).iter().all(|estimate| estimate.method.contains("bootstrap by patient")));
+    for estimate in all_estimates(&metrics) {
+        assert!(estimate.method.contains("by patient"), "{}", estimate.method);
+    }
 
     // The same by hand, for one metric of each kind.
     let is_of = |sample: usize| predictions.labels()[sample] == 1;
@@ -93,7 +95,6 @@ fn intervals_by_patient_are_percentiles_of_resampled_patients() {
             Some(sum(weights, &|i| predictions.labels()[i] == predictions.predicted()[i]) / sum(weights, &|_| true)),
             Some(hits / sum(weights, &is_of)),
             Some(2.0 * hits / (sum(weights, &is_of) + sum(weights, &said))),
-            ranked.auroc(weight),
             ranked.average_precision(weight),
         ]
     });
@@ -102,22 +103,22 @@ fn intervals_by_patient_are_percentiles_of_resampled_patients() {
         of.collect::<std::collections::HashSet<_>>().len()
     };
     let probabilities = metrics.probabilities.as_ref().unwrap();
-    let (of_class, others) = (units(&is_of), units(&|i| !is_of(i)));
-    for (index, (estimate, units)) in [
-        (&metrics.accuracy, clusters.count()),
-        (&metrics.sensitivity[1], of_class),
-        (&metrics.f1[1], units(&|i| is_of(i) || said(i))),
-        (&probabilities.auroc[1], of_class.min(others)),
-        (&probabilities.auprc[1], of_class),
+    for (index, (estimate, scale, units)) in [
+        (&metrics.accuracy, Scale::Score, clusters.count()),
+        (&metrics.sensitivity[1], Scale::Score, units(&is_of)),
+        (&metrics.f1[1], Scale::Score, units(&|i| is_of(i) || said(i))),
+        (&probabilities.auprc[1], Scale::Logit, units(&is_of)),
     ]
     .into_iter()
     .enumerate()
     {
-        let expected = distributions[index].percentile_interval(CONFIDENCE, units).unwrap();
+        let expected = distributions[index].interval(estimate.value.unwrap(), scale, units, CONFIDENCE).unwrap();
         let found = estimate.interval().unwrap();
         assert!((found.low - expected.low).abs() < 1e-12, "{index}: {found:?}, expected {expected:?}");
         assert!((found.high - expected.high).abs() < 1e-12, "{index}: {found:?}, expected {expected:?}");
     }
+    let area = auroc(&[ranked], &clusters, "class 1");
+    assert_eq!(probabilities.auroc[1], area);
 }
 
 #[test]

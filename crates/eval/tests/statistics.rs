@@ -6,6 +6,7 @@ use roentgen_eval::{
     delong_test, fit_temperature, holm, mcnemar,
 };
 use serde::Deserialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -137,13 +138,13 @@ fn delong_s_intervals_and_tests_are_those_of_the_definition() {
         let clusters = case.clusters();
         by_patient += usize::from(clusters.hold_several());
         for (index, model) in case.models.iter().enumerate() {
-            let estimate = auroc(&case.ranked(index), &clusters, "infected");
+            let estimate = auroc(&[case.ranked(index)], &clusters, "infected");
             assert_close(&case.name, estimate.value.unwrap(), model.auroc, 1e-12);
             assert_close(&case.name, estimate.low.unwrap(), model.interval[0], 1e-9);
             assert_close(&case.name, estimate.high.unwrap(), model.interval[1], 1e-9);
             without_variation += usize::from(estimate.method.contains("Newcombe"));
         }
-        let test = delong_test(&case.ranked(0), &case.ranked(1), &clusters).unwrap();
+        let test = delong_test(&[case.ranked(0)], &[case.ranked(1)], &clusters).unwrap();
         match case.test {
             Some(expected) => {
                 assert_close(&case.name, test.difference, expected.difference, 1e-12);
@@ -154,6 +155,61 @@ fn delong_s_intervals_and_tests_are_those_of_the_definition() {
         }
     }
     assert!(by_patient >= 2 && without_variation >= 2);
+}
+
+#[derive(Deserialize)]
+struct DelongFixtures {
+    cases: Vec<DelongCase>,
+}
+
+#[derive(Deserialize)]
+struct DelongCase {
+    name: String,
+    positive: Vec<bool>,
+    models: [DelongModel; 2],
+    covariance: f64,
+    z: f64,
+}
+
+#[derive(Deserialize)]
+struct DelongModel {
+    scores: Vec<f32>,
+    auroc: f64,
+    variance: f64,
+}
+
+/// pROC's numbers, from `reference/delong_fixtures.R`; by patient too, for patients whose images are all alike are no more
+/// than one image each.
+#[test]
+fn delong_s_variances_and_tests_are_those_of_proc() {
+    let fixtures: DelongFixtures = serde_json::from_str(include_str!("fixtures/delong.json")).unwrap();
+    for (case, images_of_a_patient) in fixtures.cases.iter().flat_map(|case| [(case, 1), (case, 3)]) {
+        let name = &case.name;
+        let positive = case.positive.repeat(images_of_a_patient);
+        let rank =
+            |model: &DelongModel| [RankedScores::new(&model.scores.repeat(images_of_a_patient), &positive).unwrap()];
+        let [first, second] = case.models.each_ref().map(rank);
+        let patients: Vec<Option<String>> =
+            (0..positive.len()).map(|image| Some((image % case.positive.len()).to_string())).collect();
+        let clusters = Clusters::of_patients(&patients);
+        let infected = case.positive.iter().filter(|&&positive| positive).count();
+        let smaller_side = infected.min(case.positive.len() - infected);
+        for (model, ranked) in case.models.iter().zip([&first, &second]) {
+            let estimate = auroc(ranked, &clusters, "infected");
+            let value = estimate.value.unwrap();
+            assert_close(name, value, model.auroc, 1e-12);
+            // The standard error is in the width of the interval on the logit scale.
+            let [low, high] = [estimate.low, estimate.high].map(|bound| bound.unwrap());
+            let logit = |share: f64| (share / (1.0 - share)).ln();
+            let quantile = StudentsT::new(0.0, 1.0, smaller_side as f64 - 1.0).unwrap().inverse_cdf(0.975);
+            let standard_error = (logit(high) - logit(low)) / 2.0 / quantile * value * (1.0 - value);
+            assert_close(name, standard_error, model.variance.sqrt(), 1e-6);
+        }
+        let test = delong_test(&first, &second, &clusters).unwrap();
+        let variance = case.models[0].variance + case.models[1].variance - 2.0 * case.covariance;
+        assert_close(name, test.standard_error, variance.sqrt(), 1e-6);
+        assert_close(name, test.difference / test.standard_error, case.z, 1e-6);
+    }
 }
 
 #[test]

@@ -41,13 +41,14 @@ struct Quantity {
 
 const LOSS: Quantity = Quantity {
     title: "Loss",
-    vertical_label: "cross-entropy per image (nats)",
+    vertical_label: "loss per image (nats)",
     file_name: "loss.svg",
     scale: Scale::Loss,
     training: |row| row.train_loss,
     validation: |row| row.valid_loss,
     text: four_decimals,
-    caption: "Mean cross-entropy, training as each batch saw it, validation after the epoch.",
+    caption: "Mean loss per image: training of what is trained on, as each batch saw it; validation after the epoch, plain \
+              cross-entropy.",
 };
 
 const ACCURACY: Quantity = Quantity {
@@ -108,15 +109,18 @@ fn by_step(steps: &[StepRecord]) -> Result<Option<CaptionedPicture>, ReportError
     let chart = LineChart {
         title: "Loss by step",
         horizontal_label: "optimiser step",
-        vertical_label: "cross-entropy per image (nats)",
+        vertical_label: "loss per image (nats)",
         scale: Scale::Loss,
         series: vec![Series { label: "training", role: Role::Training, points }],
         description,
     };
     let caption = match in_a_point {
-        1 => "Mean cross-entropy of each batch before its update.".to_owned(),
+        1 => "Mean loss of each batch before its update, of what is trained on.".to_owned(),
         _ => {
-            format!("Mean cross-entropy of the batches before their update, each point the mean of {in_a_point} steps.")
+            format!(
+                "Mean loss of the batches before their update, of what is trained on; each point the mean of {in_a_point} \
+                 steps."
+            )
         }
     };
     let picture = chart.draw("step-loss.svg")?;

@@ -55,6 +55,11 @@ impl ExperimentDirectory {
         self.path.join(format!("table.{extension}"))
     }
 
+    /// `differences.csv`: every pair of rows in every metric, for programs.
+    pub fn differences_file(&self) -> PathBuf {
+        self.path.join("differences.csv")
+    }
+
     /// `results.json`: the rows with their figures and their differences, for programs.
     pub fn results_file(&self) -> PathBuf {
         self.path.join("results.json")

@@ -55,7 +55,7 @@ pub fn shortcuts(manifest: &Manifest, images: &[Examined]) -> Result<Vec<Shortcu
                     (shares(&values, &positive, clusters.of_samples()), (*name).to_owned())
                 }
             };
-            let area = auroc(&RankedScores::new(&scores, &positive)?, &clusters, &target);
+            let area = auroc(&[RankedScores::new(&scores, &positive)?], &clusters, &target);
             let suspicious = area.low.is_some_and(|low| low > SUSPICIOUS);
             found.push(Shortcut { feature: name, target: target.clone(), auroc: area, suspicious });
         }
@@ -88,7 +88,7 @@ fn features(manifest: &Manifest, images: &[Examined]) -> Vec<(&'static str, Feat
 
 /// Scores and name of an amount, turned so that its area is at least one half: either direction gives a class away.
 fn oriented(name: &str, values: Vec<f32>, positive: &[bool]) -> Result<(Vec<f32>, String), EvalError> {
-    let area = auroc(&RankedScores::new(&values, positive)?, &Clusters::each_its_own(values.len()), name).value;
+    let area = auroc(&[RankedScores::new(&values, positive)?], &Clusters::each_its_own(values.len()), name).value;
     if area.is_some_and(|area| area < 0.5) {
         return Ok((values.into_iter().map(|value| -value).collect(), format!("{name} (smaller)")));
     }
@@ -125,7 +125,7 @@ mod tests {
 
     fn area(scores: &[f32], positive: &[bool]) -> f64 {
         let clusters = Clusters::each_its_own(scores.len());
-        auroc(&RankedScores::new(scores, positive).unwrap(), &clusters, "a").value.unwrap()
+        auroc(&[RankedScores::new(scores, positive).unwrap()], &clusters, "a").value.unwrap()
     }
 
     #[test]

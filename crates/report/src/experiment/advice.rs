@@ -14,7 +14,7 @@ const WIDE: f64 = 0.03;
 pub(crate) fn advice(results: &Results, experiment: &Experiment) -> Vec<String> {
     let mut advice = Vec::new();
     let unfinished: Vec<&str> =
-        results.rows.iter().filter(|row| !row.missing.is_empty()).map(|row| row.title.as_str()).collect();
+        results.rows.iter().filter(|row| row.is_unfinished()).map(|row| row.title.as_str()).collect();
     if !unfinished.is_empty() {
         advice.push(format!("Finish {}: the same command goes on.", listed(&unfinished)));
     }
@@ -55,6 +55,13 @@ pub(crate) fn advice(results: &Results, experiment: &Experiment) -> Vec<String> 
     advice
 }
 
+impl RowResult {
+    /// Whether trainings are missing and none has failed: a row that fails would fail again.
+    fn is_unfinished(&self) -> bool {
+        !self.missing.is_empty() && self.failures.is_empty()
+    }
+}
+
 fn still_falls(row: &RowResult) -> bool {
     let losses: Vec<f64> = row.history.iter().filter_map(|epoch| epoch.valid_loss).collect();
     matches!(losses.as_slice(), [.., before, last] if *last < (1.0 - STILL_FALLING) * before)
@@ -63,7 +70,7 @@ fn still_falls(row: &RowResult) -> bool {
 /// The row with the fewest trained parameters that no row is shown to beat.
 fn cheaper(results: &Results) -> Option<String> {
     let differences = results.differences.as_ref()?;
-    let finished: Vec<&RowResult> = results.rows.iter().filter(|row| row.answers.is_some()).collect();
+    let finished: Vec<&RowResult> = results.rows.iter().filter(|row| !row.answers.is_empty()).collect();
     let is_beaten = |index: usize| {
         differences.differences.iter().any(|difference| {
             let sign = match (difference.first == index, difference.second == index) {

@@ -1,6 +1,7 @@
 //! The report of an experiment: tables that compare its rows, their curves and matrices, which differences hold.
 
 mod advice;
+mod comparison;
 mod page;
 mod results;
 mod tables;

@@ -1,12 +1,13 @@
 //! The page.
 
 use super::advice::advice;
-use super::results::{Results, RowResult};
-use crate::numerals::{four_decimals, thousands};
+use super::comparison::DifferenceRow;
+use super::results::{FoldSpread, Results, RowResult};
+use crate::numerals::{four_decimals, listed, thousands};
 use crate::plots::{LineChart, Matrix, Picture, Role, Scale, Series};
 use crate::settings::leak_notice;
 use crate::{ReportError, templates};
-use roentgen_eval::{ConfusionMatrix, Difference, Repeated};
+use roentgen_eval::{ConfusionMatrix, Repeated};
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::Environment;
 use roentgen_run::history::EpochRecord;
@@ -19,7 +20,9 @@ use std::path::PathBuf;
 #[derive(Serialize)]
 struct PageContext<'a> {
     title: &'a str,
-    split: &'a str,
+    basis: String,
+    /// The classes in the order of the matrices.
+    class_order: String,
     positive: Option<&'a str>,
     notices: Vec<String>,
     deviations: &'a [String],
@@ -28,9 +31,9 @@ struct PageContext<'a> {
     curves: Vec<String>,
     matrices: Vec<MatrixContext<'a>>,
     statements: &'a [String],
-    differences: Vec<DifferenceContext>,
+    mcnemar_heads: [&'static str; 2],
+    differences: Vec<DifferenceRow>,
     advice: Vec<String>,
-    folds: Option<usize>,
     several_seeds: bool,
     experiment: String,
 }
@@ -48,12 +51,46 @@ struct RowContext<'a> {
     /// The first training's folder, where it has a report.
     link: Option<String>,
     others: Vec<(String, String)>,
-    missing: String,
+    why_empty: String,
     cells: Vec<CellContext>,
+    matrix: Option<MatrixCells>,
     trained: Option<String>,
     seconds: Option<String>,
     folds: Option<String>,
-    published: Option<String>,
+    published: Option<PublishedContext>,
+}
+
+#[derive(Serialize)]
+struct PublishedContext {
+    figures: String,
+    matrix: MatrixCells,
+}
+
+/// A small picture of a confusion matrix: rows actual, columns predicted.
+#[derive(Serialize)]
+struct MatrixCells(Vec<Vec<MatrixCell>>);
+
+#[derive(Serialize)]
+struct MatrixCell {
+    images: String,
+    right: bool,
+    /// Share of the row's images, in percent.
+    shade: String,
+}
+
+impl MatrixCells {
+    fn new(counts: &[Vec<u64>]) -> Self {
+        let of_row = |(actual, row): (usize, &Vec<u64>)| {
+            let sum = row.iter().sum::<u64>().max(1) as f64;
+            let cell = |(predicted, &images): (usize, &u64)| MatrixCell {
+                images: thousands(images as usize),
+                right: actual == predicted,
+                shade: format!("{:.0}", 100.0 * images as f64 / sum),
+            };
+            row.iter().enumerate().map(cell).collect()
+        };
+        Self(counts.iter().enumerate().map(of_row).collect())
+    }
 }
 
 #[derive(Serialize)]
@@ -69,20 +106,9 @@ struct MatrixContext<'a> {
     svg: String,
 }
 
-#[derive(Serialize)]
-struct DifferenceContext {
-    first: String,
-    second: String,
-    metric: String,
-    difference: String,
-    interval: String,
-    p: String,
-    corrected_p: String,
-    holds: bool,
-}
-
-/// Writes `report.html`, `table.md`, `table.csv`, `results.json` and every picture of an experiment from what its folder
-/// holds; rows that are not finished are said to be missing. Returns the page's path.
+/// Writes `report.html`, `table.md`, `table.csv`, `differences.csv`, `results.json` and every picture of an experiment from
+/// what its folder holds; rows that are not finished, failed, or cannot be evaluated are said to be so. Returns the page's
+/// path.
 ///
 /// # Errors
 /// Where a file is there and cannot be read, or the system refuses to write.
@@ -97,13 +123,15 @@ pub fn write_experiment_report(directory: &ExperimentDirectory) -> Result<PathBu
     let write = |path: &std::path::Path, text: &str| write_atomically(path, |file| file.write_all(text.as_bytes()));
     write(&directory.table_file("csv"), &results.to_csv())?;
     write(&directory.table_file("md"), &results.to_markdown())?;
+    write(&directory.differences_file(), &results.differences_to_csv())?;
     write_atomically(&directory.results_file(), |file| {
         serde_json::to_writer_pretty(&mut *file, &results)?;
         writeln!(file)
     })?;
     let context = PageContext {
         title: &results.title,
-        split: &results.split,
+        basis: results.basis(),
+        class_order: listed(&results.classes),
         positive: results.positive.as_deref(),
         notices: notices(directory, &results)?,
         deviations: &results.deviations,
@@ -115,9 +143,9 @@ pub fn write_experiment_report(directory: &ExperimentDirectory) -> Result<PathBu
             .map(|(row, picture)| MatrixContext { title: &row.title, svg: picture.inline })
             .collect(),
         statements: &results.statements,
-        differences: differences(&results),
+        mcnemar_heads: results.mcnemar_heads(),
+        differences: results.difference_rows(),
         advice: advice(&results, &experiment),
-        folds: experiment.folds,
         several_seeds: experiment.seeds.len() > 1,
         experiment: experiment.to_toml(),
     };
@@ -151,21 +179,16 @@ fn tables<'a>(directory: &ExperimentDirectory, results: &'a Results) -> Vec<Tabl
         title: &row.title,
         link: row.trainings.first().and_then(link),
         others: row.trainings.iter().skip(1).filter_map(|folder| Some((folder.clone(), link(folder)?))).collect(),
-        missing: row.missing.join(", "),
+        why_empty: row.why_empty(),
         cells: row.metrics().unwrap_or_default().into_iter().map(cell).collect(),
         trained: row.trainable_parameters.map(thousands),
         seconds: row.seconds_per_epoch.map(|seconds| format!("{seconds:.1}")),
-        folds: row.folds.as_ref().map(|folds| {
-            let (mean, deviation) = folds.accuracy;
-            let area = folds
-                .auroc
-                .map_or_else(String::new, |(mean, deviation)| format!("; AUROC {mean:.4} \u{b1} {deviation:.4}"));
-            format!("accuracy {mean:.4} \u{b1} {deviation:.4}{area}")
+        folds: row.folds.as_ref().map(FoldSpread::in_words),
+        matrix: row.confusion_matrix.as_deref().map(MatrixCells::new),
+        published: row.published.as_ref().map(|published| PublishedContext {
+            figures: format!("accuracy {}, F1 of {} {}", published.accuracy, published.f1_class, published.f1),
+            matrix: MatrixCells::new(&published.confusion_matrix),
         }),
-        published: row
-            .published
-            .as_ref()
-            .map(|published| format!("accuracy {}, F1 of {} {}", published.accuracy, published.f1_class, published.f1)),
     };
     let table = |(architecture, rows): (&'a str, Vec<&'a RowResult>)| TableContext {
         architecture,
@@ -192,7 +215,7 @@ fn curves(results: &Results) -> Result<Vec<Picture>, ReportError> {
         ("Validation accuracy", "images classified right", "validation-accuracy.svg", Scale::Share, |row| {
             row.valid_accuracy
         }),
-        ("Training loss", "cross-entropy per image (nats)", "training-loss.svg", Scale::Loss, |row| {
+        ("Training loss", "loss per image, as trained on (nats)", "training-loss.svg", Scale::Loss, |row| {
             Some(row.train_loss)
         }),
     ];
@@ -226,27 +249,4 @@ fn matrices(results: &Results) -> Result<Vec<(&RowResult, Picture)>, ReportError
         }
     }
     Ok(pictures)
-}
-
-fn differences(results: &Results) -> Vec<DifferenceContext> {
-    let Some(found) = &results.differences else { return Vec::new() };
-    let context = |difference: &Difference| {
-        let effect = difference.effect.as_ref()?;
-        let name = |index: usize| found.models[index].clone();
-        Some(DifferenceContext {
-            first: name(difference.first),
-            second: name(difference.second),
-            metric: difference.metric.to_string(),
-            difference: format!("{:+.4}", effect.difference),
-            interval: format!("{:+.4} to {:+.4}", effect.low, effect.high),
-            p: p_value(effect.p),
-            corrected_p: p_value(effect.corrected_p),
-            holds: effect.holds(),
-        })
-    };
-    found.differences.iter().filter_map(context).collect()
-}
-
-fn p_value(p: f64) -> String {
-    if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
 }

@@ -1,6 +1,7 @@
 //! What the runs of an experiment came to, gathered from their folders.
 
 use crate::ReportError;
+use crate::numerals::{listed, thousands};
 use roentgen_eval::{
     Clusters, ConfusionMatrix, Differences, EvalError, Predictions, RankedScores, RepeatedMetrics, default_positive,
     differences,
@@ -10,8 +11,9 @@ use roentgen_run::environment::Environment;
 use roentgen_run::experiment::{PlannedRun, Published};
 use roentgen_run::history::{EpochRecord, read_table};
 use roentgen_run::predictions::{Prediction, PredictionTable};
-use roentgen_run::{Experiment, ExperimentDirectory};
+use roentgen_run::{Experiment, ExperimentDirectory, RunDirectory, RunError};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// An experiment with what its finished rows came to.
 #[derive(Debug, Serialize)]
@@ -24,14 +26,19 @@ pub struct Results {
     pub deviations: Vec<String>,
     /// The split that was evaluated.
     pub split: String,
+    /// Folds of the cross-validation whose held-out images that split is, taken together.
+    pub folds: Option<usize>,
     /// Class names in the order of the indices.
     pub classes: Vec<String>,
     /// The positive class.
     pub positive: Option<String>,
     /// The rows in the order of the file.
     pub rows: Vec<RowResult>,
-    /// How the finished rows differ, where there are two at least.
+    /// How the finished rows differ, where there are two at least that can be compared.
     pub differences: Option<Differences>,
+    /// Why finished rows cannot be compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences_undefined: Option<String>,
     /// The differences that hold in words, and how many do not.
     pub statements: Vec<String>,
 }
@@ -58,6 +65,12 @@ pub struct RowResult {
     pub trainings: Vec<String>,
     /// Trainings that are not finished and evaluated.
     pub missing: Vec<String>,
+    /// Why trainings among the missing failed, each with its folder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
+    /// Why the row has no metrics though its trainings are finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undefined: Option<String>,
     /// The metrics; `None` while a training is missing.
     pub metrics: Option<RepeatedMetrics>,
     /// Mean and standard deviation over the folds of a cross-validation.
@@ -69,9 +82,9 @@ pub struct RowResult {
     /// Mean history of its trainings, for the curves.
     #[serde(skip)]
     pub history: Vec<EpochRecord>,
-    /// What its trainings answered, averaged.
+    /// What its trainings answered, one a seed; none while one is missing.
     #[serde(skip)]
-    pub(crate) answers: Option<Predictions>,
+    pub(crate) answers: Vec<Predictions>,
 }
 
 /// How metrics vary over the folds of a cross-validation, each fold by itself.
@@ -97,10 +110,12 @@ impl Results {
             title: experiment.title.clone(),
             deviations: experiment.deviations.clone(),
             split: split.into(),
+            folds: experiment.folds,
             classes: Vec::new(),
             positive: None,
             rows: Vec::new(),
             differences: None,
+            differences_undefined: None,
             statements: Vec::new(),
         };
         let seed = experiment.seeds[0];
@@ -110,22 +125,35 @@ impl Results {
             let row = results.row(directory, &experiment, index, &of_row, &generator)?;
             results.rows.push(row);
         }
-        let finished: Vec<(&str, &Predictions)> =
-            results.rows.iter().filter_map(|row| Some((row.title.as_str(), row.answers.as_ref()?))).collect();
+        results.deviations.extend(other_data(directory, &experiment, &runs)?);
+        let finished: Vec<(&str, &[Predictions])> = (results.rows.iter())
+            .filter(|row| !row.answers.is_empty())
+            .map(|row| (row.title.as_str(), row.answers.as_slice()))
+            .collect();
         if let (true, Some(positive)) = (finished.len() > 1, results.positive_index()) {
-            let found = differences(&finished, positive, &generator)?;
-            let several = experiment.seeds.len() > 1;
-            results.statements = found.statements_that_hold();
-            if several {
-                results.statements.push(
-                    "Rows with several trainings are compared by the mean of their probabilities: what holds for it need \
-                     not hold for each training."
-                        .into(),
-                );
+            match differences(&finished, positive, &generator) {
+                Ok(found) => {
+                    results.statements = found.statements_that_hold();
+                    results.differences = Some(found);
+                }
+                Err(reason) => {
+                    results.statements = vec![format!("Which differences hold is undefined: {reason}.")];
+                    results.differences_undefined = Some(reason.to_string());
+                }
             }
-            results.differences = Some(found);
         }
         Ok(results)
+    }
+
+    /// What the figures are of, as the beginning of a sentence.
+    pub(crate) fn basis(&self) -> String {
+        match self.folds {
+            Some(folds) => format!(
+                "On the out-of-fold predictions of {folds} folds, pooled: every image is answered for by the training that \
+                 held it out"
+            ),
+            None => format!("On the {} split", self.split),
+        }
     }
 
     /// Index of the positive class.
@@ -152,12 +180,14 @@ impl Results {
             seconds_per_epoch: None,
             trainings: runs.iter().map(|run| run.folder.clone()).collect(),
             missing: Vec::new(),
+            failures: Vec::new(),
+            undefined: None,
             metrics: None,
             folds: None,
             confusion_matrix: None,
             published: row.published.clone(),
             history: Vec::new(),
-            answers: None,
+            answers: Vec::new(),
         };
         let mut histories: Vec<Vec<EpochRecord>> = Vec::new();
         let mut tables: Vec<(u64, PredictionTable)> = Vec::new();
@@ -176,6 +206,8 @@ impl Results {
                 tables.push((planned.config.training.seed, PredictionTable::read(&predictions)?));
             } else {
                 result.missing.push(planned.folder.clone());
+                let reason = failure(&run)?;
+                result.failures.extend(reason.map(|reason| format!("{}: {reason}", planned.folder)));
             }
         }
         let epochs: Vec<&EpochRecord> = histories.iter().flatten().collect();
@@ -193,21 +225,89 @@ impl Results {
                 None => default_positive(&self.classes).ok().map(|class| self.classes[class].clone()),
             };
         }
-        let Some(positive) = self.positive_index() else { return Ok(result) };
+        result.undefined = match self.positive_index() {
+            Some(positive) => {
+                self.evaluate(&mut result, experiment, &tables, positive, generator).err().map(|e| e.to_string())
+            }
+            None => Some(format!("no positive class among {}", listed(&self.classes))),
+        };
+        Ok(result)
+    }
+
+    /// Fills in the metrics of a row whose trainings are all finished, or says why it has none.
+    fn evaluate(
+        &self,
+        row: &mut RowResult,
+        experiment: &Experiment,
+        tables: &[(u64, PredictionTable)],
+        positive: usize,
+        generator: &impl Fn(u64) -> ChaCha8Rng,
+    ) -> Result<(), EvalError> {
+        if let Some((_, other)) = tables.iter().find(|(_, table)| table.classes != self.classes) {
+            let what = format!("classes: {} against {}", self.classes.join(", "), other.classes.join(", "));
+            let first = self.rows.iter().find(|first| first.metrics.is_some()).unwrap_or(row);
+            let (first, second) = (first.title.clone(), row.title.clone());
+            return Err(EvalError::ModelsDiffer { first, second, what });
+        }
         let mut trainings = Vec::new();
         for seed in &experiment.seeds {
             let of_seed: Vec<&PredictionTable> =
                 tables.iter().filter(|(known, _)| known == seed).map(|(_, table)| table).collect();
             trainings.push(pooled(&of_seed)?);
         }
-        result.metrics = Some(RepeatedMetrics::evaluate(&trainings, positive, generator)?);
-        result.confusion_matrix = Some(summed(&trainings)?);
+        row.metrics = Some(RepeatedMetrics::evaluate(&trainings, positive, generator)?);
+        row.confusion_matrix = Some(summed(&trainings)?);
         if experiment.folds.is_some() {
-            result.folds = fold_spread(&tables, positive)?;
+            row.folds = Some(fold_spread(tables, positive)?);
         }
-        result.answers = Some(Predictions::mean(&trainings)?);
-        Ok(result)
+        row.answers = trainings;
+        Ok(())
     }
+}
+
+/// Why a training failed, one line, where it left that.
+fn failure(run: &RunDirectory) -> Result<Option<String>, ReportError> {
+    let path = run.path().join("failure.txt");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(source) => Err(RunError::Io { path, action: "read", source }.into()),
+    }
+}
+
+/// A sentence on the data, where figures published for a row rest on another number of test images.
+fn other_data(
+    directory: &ExperimentDirectory,
+    experiment: &Experiment,
+    runs: &[PlannedRun],
+) -> Result<Option<String>, ReportError> {
+    let published = experiment.rows.iter().filter_map(|row| row.published.as_ref());
+    let published: BTreeSet<u64> =
+        published.map(|published| published.confusion_matrix.iter().flatten().sum()).collect();
+    let begun = runs.iter().map(|run| directory.run(&run.folder).environment_file()).find(|file| file.is_file());
+    let (Some(file), false) = (begun, published.is_empty()) else { return Ok(None) };
+    let images = Environment::read(&file)?.images;
+    let count = |split: &str| images.get(split).map_or(0, |of_classes| of_classes.values().sum::<usize>());
+    let [train, validation, test] = ["train", "validation", "test"].map(count);
+    if experiment.folds.is_none() && published.iter().all(|&images| images == test as u64) {
+        return Ok(None);
+    }
+    let published: Vec<String> = published.into_iter().map(|images| thousands(images as usize)).collect();
+    let here = match experiment.folds {
+        Some(folds) => format!("{} images, each tested once in {folds} folds", thousands(train + validation + test)),
+        None => format!(
+            "{} images for training, {} for validation and {} for testing",
+            thousands(train),
+            thousands(validation),
+            thousands(test)
+        ),
+    };
+    Ok(Some(format!(
+        "The data is other data: {here}; the published figures are of {} test images.",
+        listed(&published)
+    )))
 }
 
 /// A table's rows as evaluation takes them, with their patients.
@@ -250,7 +350,7 @@ fn summed(trainings: &[Predictions]) -> Result<Vec<Vec<u64>>, EvalError> {
     Ok(sum)
 }
 
-fn fold_spread(tables: &[(u64, PredictionTable)], positive: usize) -> Result<Option<FoldSpread>, ReportError> {
+fn fold_spread(tables: &[(u64, PredictionTable)], positive: usize) -> Result<FoldSpread, EvalError> {
     let (mut accuracies, mut areas) = (Vec::new(), Vec::new());
     for (_, table) in tables {
         let fold = predictions(table)?;
@@ -259,10 +359,7 @@ fn fold_spread(tables: &[(u64, PredictionTable)], positive: usize) -> Result<Opt
         areas.push(RankedScores::new(&fold.scores(positive), &fold.is_of(positive))?.auroc(|_| 1));
     }
     let areas: Option<Vec<f64>> = areas.into_iter().collect();
-    Ok(Some(FoldSpread {
-        accuracy: mean_and_deviation(&accuracies),
-        auroc: areas.map(|areas| mean_and_deviation(&areas)),
-    }))
+    Ok(FoldSpread { accuracy: mean_and_deviation(&accuracies), auroc: areas.map(|areas| mean_and_deviation(&areas)) })
 }
 
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {

@@ -1,7 +1,7 @@
 //! The tables of an experiment as Markdown and CSV.
 
-use super::results::{Results, RowResult};
-use crate::numerals::thousands;
+use super::results::{FoldSpread, Results, RowResult};
+use crate::numerals::{listed, thousands};
 use roentgen_eval::Repeated;
 use std::fmt::Write;
 
@@ -30,35 +30,51 @@ impl Results {
 
     /// The tables as Markdown, one an architecture.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("# {}\n\nOn the {} split; in brackets 95 % intervals", self.title, self.split);
+        let mut text = format!("# {}\n\n{}; in brackets 95 % intervals", self.title, self.basis());
         if self.rows.iter().any(|row| row.metrics.as_ref().is_some_and(|metrics| metrics.accuracy.values.len() > 1)) {
-            text += "; mean over the trainings, after the sign their standard deviation";
+            text += "; mean over the seeds, after the sign their standard deviation";
+        }
+        if self.rows.iter().any(|row| row.folds.is_some()) {
+            text += "; over the folds: mean and standard deviation of the folds, each by itself";
         }
         text += ".\n";
+        if !self.classes.is_empty() {
+            text += &format!(
+                "Confusion matrices: rows actual, columns predicted, in the order {}.\n",
+                listed(&self.classes)
+            );
+        }
         for (number, (architecture, rows)) in self.by_architecture().into_iter().enumerate() {
             let mut heads = vec!["experiment".to_owned()];
             heads.extend(self.metric_names());
             heads.extend(["confusion matrix", "trained parameters", "s/epoch"].map(str::to_owned));
+            let folds = rows.iter().any(|row| row.folds.is_some());
+            if folds {
+                heads.push("over the folds".into());
+            }
             let published = rows.iter().any(|row| row.published.is_some());
             if published {
                 heads.push("published".into());
             }
             writeln!(text, "\nTable {}: {architecture}\n", number + 1).expect("a string takes everything");
-            let mut line = |cells: &[String]| {
-                let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-                writeln!(text, "| {} |", cells.join(" | ")).expect("a string takes everything");
-            };
-            line(&heads);
-            line(&vec!["---".to_owned(); heads.len()]);
+            text += &(markdown_line(&heads) + &markdown_line(&vec!["---".to_owned(); heads.len()]));
             for row in rows {
                 let mut cells = vec![row.title.clone()];
                 match row.metrics() {
                     Some(metrics) => cells.extend(metrics.iter().map(|metric| in_words(metric))),
-                    None => cells.extend(self.metric_names().iter().map(|_| "not finished".to_owned())),
+                    None => {
+                        cells.push(row.why_empty());
+                        cells.resize(self.metric_names().len() + 1, String::new());
+                    }
                 }
-                cells.push(row.confusion_matrix.as_deref().map_or_else(String::new, matrix_in_words));
+                cells.push(row.confusion_matrix.as_deref().map_or_else(String::new, |counts| {
+                    format!("{} ![picture](plots/confusion-{}.svg)", matrix_in_words(counts), row.name)
+                }));
                 cells.push(row.trainable_parameters.map_or_else(String::new, thousands));
                 cells.push(row.seconds_per_epoch.map_or_else(String::new, |seconds| format!("{seconds:.1}")));
+                if folds {
+                    cells.push(row.folds.as_ref().map_or_else(String::new, FoldSpread::in_words));
+                }
                 if published {
                     cells.push(row.published.as_ref().map_or_else(String::new, |published| {
                         let (accuracy, f1, class) = (published.accuracy, published.f1, &published.f1_class);
@@ -66,7 +82,7 @@ impl Results {
                         format!("accuracy {accuracy}, F1 of {class} {f1}, {matrix}")
                     }));
                 }
-                line(&cells);
+                text += &markdown_line(&cells);
             }
         }
         if !self.deviations.is_empty() {
@@ -77,11 +93,15 @@ impl Results {
             text += "\nDifferences:\n\n";
             self.statements.iter().for_each(|statement| text += &format!("- {statement}\n"));
         }
+        if self.differences.is_some() {
+            text += &format!("\nAll differences:\n\n{}", self.differences_to_markdown());
+        }
         text
     }
 
-    /// All rows as CSV, for programs: a metric has its value, its interval and its deviation in columns of their own;
-    /// empty where there is none.
+    /// All rows as CSV, for programs: a metric has its value, its interval and its deviation over the seeds in columns of
+    /// their own, and of accuracy and AUROC there are mean and deviation over the folds of a cross-validation; empty where
+    /// there is none.
     pub fn to_csv(&self) -> String {
         let mut heads: Vec<String> = [
             "name",
@@ -102,6 +122,9 @@ impl Results {
                 format!("{metric}_high"),
                 format!("{metric}_deviation"),
             ]);
+        }
+        for metric in ["accuracy", "auroc"] {
+            heads.extend([format!("{metric}_fold_mean"), format!("{metric}_fold_deviation")]);
         }
         heads.extend(["confusion_matrix", "published_accuracy", "published_f1"].map(str::to_owned));
         let mut text = csv_line(&heads);
@@ -127,6 +150,12 @@ impl Results {
                 }
                 None => cells.extend(vec![String::new(); 4 * self.metric_columns().len()]),
             }
+            let spread = |of: fn(&FoldSpread) -> Option<(f64, f64)>| {
+                let of_folds = row.folds.as_ref().and_then(of);
+                [of_folds.map(|(mean, _)| mean), of_folds.map(|(_, deviation)| deviation)].map(optional)
+            };
+            cells.extend(spread(|folds| Some(folds.accuracy)));
+            cells.extend(spread(|folds| folds.auroc));
             let counts = |row: &Vec<u64>| row.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
             let matrix = row.confusion_matrix.as_ref();
             cells.push(matrix.map_or_else(String::new, |m| m.iter().map(counts).collect::<Vec<_>>().join("; ")));
@@ -156,6 +185,25 @@ impl RowResult {
         all.extend([&metrics.sensitivity, &metrics.specificity, &metrics.auroc, &metrics.auprc]);
         Some(all)
     }
+
+    /// Why there are no metrics: trainings that failed, else those that are missing, else what makes the row's answers
+    /// unlike the others'.
+    pub(crate) fn why_empty(&self) -> String {
+        match (self.failures.as_slice(), self.missing.as_slice(), &self.undefined) {
+            ([], [], Some(reason)) => format!("undefined: {reason}"),
+            ([], missing, _) => format!("not finished: {}", missing.join(", ")),
+            (failures, ..) => format!("failed: {}", failures.join("; ")),
+        }
+    }
+}
+
+impl FoldSpread {
+    /// `accuracy 0.9100 ± 0.0200; AUROC 0.9500 ± 0.0100`
+    pub(crate) fn in_words(&self) -> String {
+        let one = |name: &str, (mean, deviation): (f64, f64)| format!("{name} {mean:.4} \u{b1} {deviation:.4}");
+        let area = self.auroc.map_or_else(String::new, |auroc| format!("; {}", one("AUROC", auroc)));
+        one("accuracy", self.accuracy) + &area
+    }
 }
 
 /// `0.9267 (0.9124 to 0.9388)`, with the deviation where there are several trainings.
@@ -171,7 +219,13 @@ fn matrix_in_words(counts: &[Vec<u64>]) -> String {
     format!("[{}]", counts.iter().map(row).collect::<Vec<_>>().join(", "))
 }
 
-fn csv_line(cells: &[String]) -> String {
+/// A line of a Markdown table.
+pub(super) fn markdown_line(cells: &[String]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+pub(super) fn csv_line(cells: &[String]) -> String {
     let quoted = |cell: &String| match cell.contains(['"', ',', '\n', '\r']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell.clone(),
