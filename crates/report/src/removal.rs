@@ -18,9 +18,8 @@ pub fn write_removal_curves(
     let labels = [format!("taken away, area {deletion_area:.3}"), format!("put in, area {insertion_area:.3}")];
     let curve =
         |label, role, values: &[f64]| Series { label, role, points: (0..).zip(values.iter().copied()).collect() };
-    let title = format!("Probability of {class} while the map's strongest pixels go or come");
     let chart = LineChart {
-        title: &title,
+        title: "Deletion and insertion",
         horizontal_label: "share of the pixels",
         vertical_label: "probability",
         scale: Scale::Share,
