@@ -134,7 +134,7 @@ fn what_is_undefined_says_why_and_counts_for_nothing() {
 fn models_of_other_images_are_refused() {
     let reference = model(1, 5);
     let message = |other: &Predictions| match differences(
-        &[("a", &[reference.clone()]), ("b", std::slice::from_ref(other))],
+        &[("a", std::slice::from_ref(&reference)), ("b", std::slice::from_ref(other))],
         0,
         &generator,
     ) {
