@@ -68,7 +68,7 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
     // Other data have their own splits.
     let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
-    let manifest = start::manifest(root, cross_validation)?;
+    let manifest = start::manifest(root, cross_validation, config.data.anonymous.as_deref())?;
     let name = result_name(run, &manifest, root, split)?;
     if name == Split::Test.name() {
         search::refuse_sealed(run)?;
@@ -183,7 +183,7 @@ fn validation(
     let manifest = if manifest.fingerprint()? == own {
         manifest.clone()
     } else if root.is_dir() {
-        start::manifest(root, config.data.cross_validation)?
+        start::manifest(root, config.data.cross_validation, config.data.anonymous.as_deref())?
     } else {
         return Ok(Err(format!("the data that the run was trained on is not at {} any more", root.display())));
     };

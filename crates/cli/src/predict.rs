@@ -3,14 +3,11 @@
 use crate::arguments::{Format, Predict};
 use crate::failure::{Failure, Outcome};
 use crate::{resolve, start};
-use roentgen_data::DataError;
+use roentgen_data::{DataError, is_image_file};
 use roentgen_infer::{FilePrediction, Model, Predictor};
 use serde::{Serialize, Serializer};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-
-/// Endings of files that a folder is searched for.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Runs the command: answers on stdout in the order of the files; files that cannot be decoded on stderr, and exit code
 /// 1.
@@ -41,7 +38,7 @@ pub fn run(arguments: &Predict) -> Outcome {
     let mut printer = Printer::new(format, &classes, &images);
     printer.header()?;
     let mut written = Ok(());
-    predictor.files(&mut model.store, &images, |answer| {
+    predictor.files(&mut model.store, &images, arguments.frame, |answer| {
         match answer {
             Ok(prediction) => written = printer.row(&prediction),
             Err((_, error)) => {
@@ -74,7 +71,10 @@ fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
             let before = images.len();
             search(path, &mut images)?;
             if images.len() == before {
-                return Err(Failure::work(format!("{}: no .png, .jpg or .jpeg file in it", path.display())));
+                return Err(Failure::work(format!(
+                    "{}: no image in it (.png, .jpg, .jpeg, .dcm, .dicom, .ima)",
+                    path.display()
+                )));
             }
         } else {
             images.push(path.clone());
@@ -103,11 +103,10 @@ fn search(folder: &Path, images: &mut Vec<PathBuf>) -> Outcome {
     }
     entries.sort();
     for entry in entries {
-        let ending = entry.extension().map(|e| e.to_string_lossy().to_lowercase());
         // A link to a folder may lead back here; links to files are followed.
         if entry.is_dir() && !entry.is_symlink() {
             search(&entry, images)?;
-        } else if entry.is_file() && ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) {
+        } else if entry.is_file() && is_image_file(&entry) {
             images.push(entry);
         }
     }

@@ -4,7 +4,7 @@ use crate::download;
 use crate::failure::{Failure, Outcome};
 use crate::progress;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Fold, Manifest, check_images};
+use roentgen_data::{DataError, Fold, Manifest, PatientKey, check_images};
 use roentgen_nn::weights::official_file;
 use roentgen_nn::{Head, architecture};
 use roentgen_run::RunDirectory;
@@ -36,15 +36,24 @@ pub fn available_memory_bytes() -> Option<usize> {
     kib.checked_mul(1024)?.checked_div(10)?.checked_mul(9)
 }
 
-/// Opens a data set, with the splits of a cross-validation where the settings name one.
-pub fn manifest(root: &Path, cross_validation: Option<CrossValidation>) -> Outcome<Arc<Manifest>> {
+/// Opens a data set, with the splits of a cross-validation and pseudonyms for patients where the settings name them.
+pub fn manifest(
+    root: &Path,
+    cross_validation: Option<CrossValidation>,
+    anonymous: Option<&Path>,
+) -> Outcome<Arc<Manifest>> {
     if !root.exists() {
         let path = root.display();
         return Err(Failure::call(format!("{path}: no such folder; say with --data where the data set is")));
     }
+    let key = anonymous.map(PatientKey::read).transpose()?;
     let mut manifest = Manifest::open(root)?;
     if let Some(CrossValidation { folds, held_out, seed }) = cross_validation {
         manifest.cross_validate(Fold { folds, held_out, seed })?;
+    }
+    // Last: which patient comes into which fold does not depend on the key.
+    if let Some(key) = key {
+        manifest.anonymize(&key);
     }
     Ok(Arc::new(manifest))
 }

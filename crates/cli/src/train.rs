@@ -180,7 +180,8 @@ pub struct Data {
 impl Data {
     /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks.
     pub fn open(config: &Config, allow_leaks: bool, engine: &dyn Engine) -> Outcome<Data> {
-        let manifest = start::manifest(&config.data.root, config.data.cross_validation)?;
+        let manifest =
+            start::manifest(&config.data.root, config.data.cross_validation, config.data.anonymous.as_deref())?;
         Setup::check(config, &manifest)?;
         check_leaks(&manifest, allow_leaks)?;
         // The test images as well: the report lists what evaluation will leave out.

@@ -9,6 +9,7 @@ mod bad_settings;
 mod bench;
 mod broken_files;
 mod comparing;
+mod dicom;
 mod diverging;
 mod experiment;
 mod full_disk;
