@@ -11,6 +11,7 @@ use crate::import::Import;
 use crate::recipe::Recipe;
 use crate::serve::Serve;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// Fine-tunes, evaluates and reports chest X-ray classifiers. For research, not for diagnosis.
@@ -223,6 +224,9 @@ pub struct Settings {
     /// The positive class [default: infected, or the one that is not normal]
     #[arg(long, value_name = "CLASS")]
     pub positive: Option<String>,
+    /// Write pseudonyms for patients, hashed with the key in this file; file names are written as they are
+    #[arg(long, value_name = "KEYFILE")]
+    pub anonymous: Option<PathBuf>,
     /// Passes over the training images [default: 10]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
@@ -469,6 +473,9 @@ pub struct Predict {
     /// Side of the network's input in pixels, for a stock model
     #[arg(long, value_name = "PIXELS", default_value_t = 224, requires = "arch")]
     pub image_size: usize,
+    /// Frame of DICOM files that have several, counted from 1
+    #[arg(long, value_name = "N")]
+    pub frame: Option<NonZeroU32>,
     /// Form of the answer
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub format: Format,

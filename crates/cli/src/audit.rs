@@ -37,7 +37,7 @@ pub fn run(arguments: &Audit) -> Outcome {
     if threads == 0 {
         return Err(Failure::call("--threads is 0; expected at least 1"));
     }
-    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail)?;
+    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail, None)?;
     let bar = progress::bar(manifest.rows.len() as u64, "looking at images {wide_bar} {pos}/{len}");
     let examination = examine(&manifest, threads, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();

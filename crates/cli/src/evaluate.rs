@@ -70,7 +70,7 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
     // Other data have their own splits.
     let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
-    let manifest = start::manifest(root, cross_validation, answering.on_bad_image)?;
+    let manifest = start::manifest(root, cross_validation, answering.on_bad_image, config.data.anonymous.as_deref())?;
     let name = result_name(run, &manifest, root, split)?;
     // Other data may hold the test images under another name.
     if name != Split::Train.name() && name != Split::Validation.name() {
@@ -208,7 +208,8 @@ fn validation(
     let manifest = if manifest.fingerprint()? == own {
         manifest.clone()
     } else if root.exists() {
-        start::manifest(root, config.data.cross_validation, answering.on_bad_image)?
+        let (on_bad_image, anonymous) = (answering.on_bad_image, config.data.anonymous.as_deref());
+        start::manifest(root, config.data.cross_validation, on_bad_image, anonymous)?
     } else {
         return Ok(Err(format!("the data that the run was trained on is not at {} any more", root.display())));
     };

@@ -119,7 +119,7 @@ fn environment(arguments: &Import, model: &Model) -> Outcome<Environment> {
         ],
     };
     let Some(root) = data else { return Ok(environment) };
-    let manifest = start::manifest(root, None, OnBadImage::Fail)?;
+    let manifest = start::manifest(root, None, OnBadImage::Fail, None)?;
     for class in &manifest.classes {
         if !classes.contains(class) {
             let known = classes.join(", ");

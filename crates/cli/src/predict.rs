@@ -8,15 +8,12 @@ use self::unfinished::Origin;
 use crate::arguments::{Format, Predict};
 use crate::failure::{Failure, Outcome};
 use crate::{resolve, start};
-use roentgen_data::{DataError, Listing};
+use roentgen_data::{DataError, Listing, is_image_file};
 use roentgen_infer::{FilePrediction, Model, Predictor};
 use roentgen_run::RunDirectory;
 use serde::{Serialize, Serializer};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-
-/// Endings of files that a folder is searched for.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Part `number` of `of`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +76,8 @@ pub fn run(arguments: &Predict) -> Outcome {
     let mut bad: Vec<BadFile> = unnameable.collect();
     if let Some(out) = &arguments.out {
         let origin = Origin::new(arguments, &file, &engine)?;
-        let job = Job { out, bad_files: arguments.bad_files.as_deref(), classes: &classes, images: &images, origin };
+        let (bad_files, frame) = (arguments.bad_files.as_deref(), arguments.frame);
+        let job = Job { out, bad_files, classes: &classes, images: &images, frame, origin };
         return job.run(&mut predictor, &mut model.store, bad);
     }
     let listed_apart = arguments.bad_files.is_some();
@@ -93,7 +91,7 @@ pub fn run(arguments: &Predict) -> Outcome {
     let mut printer = Printer::new(std::io::BufWriter::new(std::io::stdout()), format, &classes, &images);
     printer.header()?;
     let mut written = Ok(());
-    predictor.files(&mut model.store, &images, |answer| {
+    predictor.files(&mut model.store, &images, arguments.frame, |answer| {
         match answer {
             Ok(prediction) => written = printer.row(&prediction),
             Err((path, error)) => {
@@ -128,7 +126,10 @@ pub fn listed(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
             let before = images.len();
             search(path, &mut images)?;
             if images.len() == before {
-                return Err(Failure::work(format!("{}: no .png, .jpg or .jpeg file in it", path.display())));
+                return Err(Failure::work(format!(
+                    "{}: no image in it (.png, .jpg, .jpeg, .dcm, .dicom, .ima)",
+                    path.display()
+                )));
             }
         } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv")) {
             let Listing { entries, warnings } = Listing::read(path)?;
@@ -181,11 +182,10 @@ fn search(folder: &Path, images: &mut Vec<PathBuf>) -> Outcome {
     }
     entries.sort();
     for entry in entries {
-        let ending = entry.extension().map(|e| e.to_string_lossy().to_lowercase());
         // A link to a folder may lead back here; links to files are followed.
         if entry.is_dir() && !entry.is_symlink() {
             search(&entry, images)?;
-        } else if entry.is_file() && ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) {
+        } else if entry.is_file() && is_image_file(&entry) {
             images.push(entry);
         }
     }

@@ -40,6 +40,9 @@ pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -
     }
     config.data.shuffle &= !settings.no_shuffle;
     set(&mut config.data.on_bad_image, settings.on_bad_image.map(on_bad_image).as_ref());
+    if settings.anonymous.is_some() {
+        config.data.anonymous.clone_from(&settings.anonymous);
+    }
     if settings.positive.is_some() {
         config.data.positive.clone_from(&settings.positive);
     }

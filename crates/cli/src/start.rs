@@ -4,7 +4,7 @@ use crate::download;
 use crate::failure::{Failure, Outcome};
 use crate::progress;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Fold, ImageCache, Manifest, check_images};
+use roentgen_data::{DataError, Fold, ImageCache, Manifest, PatientKey, check_images};
 use roentgen_nn::weights::official_file;
 use roentgen_nn::{Head, architecture};
 use roentgen_run::RunDirectory;
@@ -59,15 +59,21 @@ pub fn open(data: &Path, on_bad_image: OnBadImage) -> Outcome<Manifest> {
     Ok(manifest)
 }
 
-/// As [`open`], with the splits of a cross-validation where the settings name one.
+/// As [`open`], with the splits of a cross-validation and pseudonyms for patients where the settings name them.
 pub fn manifest(
     data: &Path,
     cross_validation: Option<CrossValidation>,
     on_bad_image: OnBadImage,
+    anonymous: Option<&Path>,
 ) -> Outcome<Arc<Manifest>> {
+    let key = anonymous.map(PatientKey::read).transpose()?;
     let mut manifest = open(data, on_bad_image)?;
     if let Some(CrossValidation { folds, held_out, seed }) = cross_validation {
         manifest.cross_validate(Fold { folds, held_out, seed })?;
+    }
+    // Last: which patient comes into which fold does not depend on the key.
+    if let Some(key) = key {
+        manifest.anonymize(&key);
     }
     Ok(Arc::new(manifest))
 }

@@ -189,7 +189,9 @@ impl Data {
     /// Opens the data of a configuration, whose settings must fit them, and checks it for leaks. `known` is what was seen
     /// of the same folder before.
     pub fn open(config: &Config, allow_leaks: bool, known: Option<Rc<Decoded>>, engine: &dyn Engine) -> Outcome<Data> {
-        let manifest = start::manifest(&config.data.root, config.data.cross_validation, config.data.on_bad_image)?;
+        let data = &config.data;
+        let manifest =
+            start::manifest(&data.root, data.cross_validation, data.on_bad_image, data.anonymous.as_deref())?;
         Setup::check(config, &manifest)?;
         if !allow_leaks {
             leaks::check_patients(&manifest)?;

@@ -2,7 +2,7 @@
 
 use crate::compiled::Compiled;
 use roentgen_data::{
-    Augment, Batch, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode,
+    Augment, Batch, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode_frame,
 };
 use roentgen_nn::loss::{cross_entropy, softmax};
 use roentgen_nn::{
@@ -10,6 +10,7 @@ use roentgen_nn::{
 };
 use roentgen_run::config;
 use roentgen_run::predictions::{Prediction, largest};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -191,7 +192,7 @@ impl Predictor {
     }
 
     /// Runs over files, in order, and hands each answer or the reason for none to `deliver`, which may ask to stop by
-    /// `false`.
+    /// `false`. `frame` chooses one, counted from 1, of files that have several.
     ///
     /// # Errors
     /// Where the engine fails; a file that cannot be decoded is an answer, not an error.
@@ -199,11 +200,12 @@ impl Predictor {
         &mut self,
         store: &mut ParameterStore,
         paths: &[PathBuf],
+        frame: Option<NonZeroU32>,
         mut deliver: impl FnMut(Result<FilePrediction, (PathBuf, DataError)>) -> bool,
     ) -> Result<(), EngineError> {
         let limits = Limits::default();
         for chunk in paths.chunks(self.compiled.batch) {
-            let decoded = self.decode_all(chunk, &limits);
+            let decoded = self.decode_all(chunk, &limits, frame);
             let mut images = Vec::new();
             decoded.iter().flatten().for_each(|tensor| images.extend_from_slice(tensor));
             let mut logits = Vec::new();
@@ -227,10 +229,15 @@ impl Predictor {
         Ok(())
     }
 
-    fn decode_all(&self, paths: &[PathBuf], limits: &Limits) -> Vec<Result<Vec<f32>, DataError>> {
+    fn decode_all(
+        &self,
+        paths: &[PathBuf],
+        limits: &Limits,
+        frame: Option<NonZeroU32>,
+    ) -> Vec<Result<Vec<f32>, DataError>> {
         let transform = &self.transform;
         let one = |path: &Path| {
-            let image = decode(path, limits)?;
+            let image = decode_frame(path, limits, frame)?;
             let mut tensor = vec![0.0; transform.tensor_len()];
             transform.apply(&image, None, &mut tensor);
             Ok(tensor)

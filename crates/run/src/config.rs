@@ -75,6 +75,9 @@ pub struct DataSettings {
     /// The positive class by name; chosen by convention where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positive: Option<String>,
+    /// The file with the key of the patients' pseudonyms; patients are written as they are where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<PathBuf>,
     /// The splits of a cross-validation, in place of the data's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_validation: Option<CrossValidation>,
@@ -105,6 +108,7 @@ impl Default for DataSettings {
             sampler: Sampler::Shuffled,
             on_bad_image: OnBadImage::Fail,
             positive: None,
+            anonymous: None,
             cross_validation: None,
         }
     }

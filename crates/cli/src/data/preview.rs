@@ -67,7 +67,7 @@ pub fn run(arguments: &Preview) -> Outcome {
             return Err(Failure::call(format!("{option} is {value}; expected from 1 to {LARGEST}")));
         }
     }
-    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail)?;
+    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail, None)?;
     let seed = arguments.seed.unwrap_or(config.training.seed);
     let all: Vec<usize> = (0..manifest.rows.len()).collect();
     let mut rows = epoch_order(&all, seed, 0, true);

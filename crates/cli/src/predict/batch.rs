@@ -12,6 +12,7 @@ use roentgen_run::directory::write_atomically;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// An image that could not be read.
@@ -50,6 +51,8 @@ pub struct Job<'a> {
     pub bad_files: Option<&'a Path>,
     pub classes: &'a [String],
     pub images: &'a [PathBuf],
+    /// Of files with several frames.
+    pub frame: Option<NonZeroU32>,
     pub origin: Origin,
 }
 
@@ -88,7 +91,7 @@ impl Job<'_> {
         }
         let mut progress = ImageProgress::new(self.images.len(), unfinished.done);
         let mut pushed = Ok(());
-        predictor.files(store, &self.images[unfinished.done..], |answer| {
+        predictor.files(store, &self.images[unfinished.done..], self.frame, |answer| {
             pushed = match answer {
                 Ok(prediction) => unfinished.push(&prediction.path, Ok(prediction.logits)),
                 Err((path, error)) => unfinished.push(&path, Err(error.to_string())),

@@ -13,6 +13,7 @@ use roentgen_run::RunError;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ pub struct Origin {
     precision: String,
     exact: bool,
     shard: Option<String>,
+    /// Of files with several frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frame: Option<NonZeroU32>,
     instruction_set: String,
 }
 
@@ -50,6 +54,7 @@ impl Origin {
             },
             exact: arguments.exact,
             shard: arguments.shard.map(|shard| shard.to_string()),
+            frame: arguments.frame,
             // The number of threads changes nothing.
             instruction_set: description.split(' ').next().unwrap_or_default().to_owned(),
         })
@@ -63,6 +68,7 @@ impl Origin {
             (self.precision != other.precision, "another --precision"),
             (self.exact != other.exact, "another choice of --exact"),
             (self.shard != other.shard, "another --shard"),
+            (self.frame != other.frame, "another --frame"),
         ]
         .into_iter()
         .find_map(|(differs, what)| differs.then_some(what))

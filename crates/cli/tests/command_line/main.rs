@@ -11,6 +11,7 @@ mod bench;
 mod broken_files;
 mod comparing;
 mod data;
+mod dicom;
 mod diverging;
 mod experiment;
 mod explain;

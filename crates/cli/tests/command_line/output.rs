@@ -82,5 +82,6 @@ fn an_empty_list_says_what_to_give() {
     roentgen(finished(), &["predict", "run"]).fails(2, &["no images: give files or folders"]);
     let folder = scratch();
     let empty = folder.path().to_str().unwrap();
-    roentgen(finished(), &["predict", "run", empty]).fails(1, &[empty, "no .png, .jpg or .jpeg file in it"]);
+    roentgen(finished(), &["predict", "run", empty])
+        .fails(1, &[empty, "no image in it (.png, .jpg, .jpeg, .dcm, .dicom, .ima)"]);
 }

@@ -21,7 +21,7 @@ fn expected_logits(images: &[Vec<u8>]) -> Vec<Vec<f32>> {
         logits.push(answer.map_err(|(_, error)| error).unwrap().logits);
         true
     };
-    predictor.files(&mut model.store, &paths, keep).unwrap();
+    predictor.files(&mut model.store, &paths, None, keep).unwrap();
     logits
 }
 
