@@ -64,7 +64,7 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual page, or write one a command
     Man(Man),
-    /// Prepare data sets: import published ones, split by whole patients, look at augmented images
+    /// Prepare data sets: import published ones, split by patients, preview augmentations
     Data(crate::data::Data),
 }
 

@@ -145,7 +145,8 @@ fn at_line(failure: Failure, file: &Path) -> Failure {
     let message = failure.to_string();
     let line = text.lines().position(|line| {
         let name = line.trim_start().strip_prefix("name").and_then(|rest| rest.trim_start().strip_prefix('='));
-        name.is_some_and(|name| message.starts_with(&format!("{}: ", name.trim().trim_matches('"'))))
+        // A run is called after its row and its seed.
+        name.is_some_and(|name| message.starts_with(&format!("{}-seed-", name.trim().trim_matches('"'))))
     });
     match line {
         Some(line) => failure.about(&format!("{}, line {}", file.display(), line + 1)),

@@ -75,7 +75,8 @@ pub fn run(arguments: &Import) -> Outcome {
     Ok(())
 }
 
-/// What the words name: `KIND DIR...`, or any number of `KIND=DIR` and `DIR`.
+/// What the words name: `KIND DIR...`, or any number of `KIND=DIR` and `DIR`. A folder that is called as a kind is, and
+/// stands before others, is `./nih`.
 fn sources(words: &[PathBuf]) -> Outcome<Vec<Source>> {
     let kind = |text: &str| text.parse::<Kind>().map_err(|error| Failure::Call(error.into()));
     let found = |place: &Path| match place.exists() {
@@ -84,7 +85,7 @@ fn sources(words: &[PathBuf]) -> Outcome<Vec<Source>> {
     };
     if let [first, places @ ..] = words
         && let Some(Ok(first_kind)) = first.to_str().map(str::parse::<Kind>)
-        && !first.exists()
+        && !(places.is_empty() && first.exists())
     {
         if places.is_empty() {
             return Err(Failure::call(format!("{first_kind}: give the folder as well, as in `{first_kind} DIR`")));

@@ -7,11 +7,17 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
-/// Refuses a table that would take the place of another file than `input`, before any work is done.
-pub fn refuse_existing(out: &Path, input: Option<&Path>) -> Outcome {
+/// Refuses a name that is not a table's.
+pub fn expect_csv(out: &Path) -> Outcome {
     if out.extension().is_none_or(|end| !end.eq_ignore_ascii_case("csv")) {
         return Err(Failure::call(format!("--out {}: expected the name of a .csv file", out.display())));
     }
+    Ok(())
+}
+
+/// Refuses a table that would take the place of another file than `input`, before any work is done.
+pub fn refuse_existing(out: &Path, input: Option<&Path>) -> Outcome {
+    expect_csv(out)?;
     let same = |input: &Path| std::fs::canonicalize(input).ok() == std::fs::canonicalize(out).ok();
     if out.exists() && !input.is_some_and(same) {
         return Err(Failure::call(format!(

@@ -55,6 +55,7 @@ enum Group {
 
 /// Runs the command.
 pub fn run(arguments: &Split) -> Outcome {
+    output::expect_csv(&arguments.out)?;
     let tables: Vec<PathBuf> = match arguments.folds {
         None => vec![arguments.out.clone()],
         Some(folds) => (1..=folds).map(|fold| numbered(&arguments.out, fold)).collect(),

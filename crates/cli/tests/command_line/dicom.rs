@@ -59,7 +59,8 @@ fn dicom(path: &Path, patient: &str, bright: bool, variant: usize, frames: usize
 /// As [`data_set`], as DICOM files that are named as scanners name them; each patient has two images.
 fn dicom_data_set(folder: &Path) {
     let root = folder.join("data");
-    for (split, count) in [("train", 12), ("validation", 4), ("test", 4)] {
+    // Each split has images of its own.
+    for (split, count, first) in [("train", 12, 0), ("validation", 4, 12), ("test", 4, 16)] {
         for class in ["infected", "normal"] {
             let place = root.join(split).join(class);
             fs::create_dir_all(&place).unwrap();
@@ -67,7 +68,7 @@ fn dicom_data_set(folder: &Path) {
                 let name = ["IM", "1.2.840.", "x.dcm", "x.IMA"][index % 4];
                 let name = if name.starts_with('x') { format!("{index}{name}") } else { format!("{name}{index}") };
                 let patient = format!("{split}^{class}^{}", index / 2);
-                dicom(&place.join(name), &patient, class == "infected", index, 1);
+                dicom(&place.join(name), &patient, class == "infected", first + index, 1);
             }
         }
     }

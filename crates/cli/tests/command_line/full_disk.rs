@@ -84,7 +84,8 @@ fn places_that_cannot_be_written() {
     data_set(folder.path());
     fs::write(folder.path().join("file"), b"kept").unwrap();
     let before = contents(folder.path());
-    let out = |place: &str| train(folder.path(), &["--data", "data", "--epochs", "1", "--out", place]);
+    let out =
+        |place: &str| train(folder.path(), &["--data", "data", "--cache", "off", "--epochs", "1", "--out", place]);
     out("file/run").fails(1, &["file/run: cannot create the folder", "a file stands where a folder is needed"]);
     out("file").fails(1, &["file: cannot create the folder", "a file stands where a folder is needed"]);
     if cfg!(target_os = "linux") {

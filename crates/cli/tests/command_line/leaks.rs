@@ -32,7 +32,7 @@ fn identical_pixels_in_two_splits_stop_training_whatever_the_files_are_called() 
     fs::copy(data.join("train/normal/03.png"), data.join("test/normal/another.png")).unwrap();
     fs::copy(data.join("train/normal/04.png"), data.join("train/infected/another.png")).unwrap();
     let before = contents(folder.path());
-    let arguments = ["--data", "data", "--out", "run", "--epochs", "1"];
+    let arguments = ["--data", "data", "--cache", "off", "--out", "run", "--epochs", "1"];
     let words = [
         "data: images with identical pixels in more than one split: 1 (train/normal/03.png = test/normal/another.png)",
         "roentgen audit --data data",

@@ -59,7 +59,9 @@ fn weights_that_do_not_fit_or_are_not_there() {
     fs::write(folder.path().join("letter.pth"), b"dear reader").unwrap();
     fs::create_dir(folder.path().join("empty")).unwrap();
     let before = contents(folder.path());
-    let from = |weights: &str, arguments: &[&str]| train_from(folder.path(), weights, arguments);
+    let from = |weights: &str, arguments: &[&str]| {
+        train_from(folder.path(), weights, &[arguments, &["--cache", "off"]].concat())
+    };
     from("run", &["--arch", "resnet34"]).fails(1, &["run/model.safetensors", "resnet34", "layer1.2.conv1.weight"]);
     from("run", &["--arch", "vgg11"]).fails(1, &["run/model.safetensors", "vgg11", "features.0.weight"]);
     from("gone.pth", &[]).fails(2, &["--weights gone.pth: no such file or run", "imagenet, none, a weight file"]);
@@ -117,7 +119,7 @@ fn a_download_that_is_not_the_published_file_is_refused() {
     answer.fails(2, &["--weights", "cannot be used multiple times"]);
 
     let mut command = self::command(folder.path());
-    command.args(["train", "--data", "data", "--image-size", "32", "--out", "run", "--epochs", "1"]);
+    command.args(["train", "--data", "data", "--cache", "off", "--image-size", "32", "--out", "run", "--epochs", "1"]);
     command.env("ROENTGEN_WEIGHTS_URL", serve(stock_weights()));
     let answer = Answer::of(command.output().unwrap());
     let words = ["resnet18-f37072fd.pth", "its SHA-256 begins with f37072fd", "is corrupt and was deleted"];
