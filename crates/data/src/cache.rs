@@ -51,7 +51,6 @@ pub struct ImageCache {
     limit_bytes: u64,
     /// Set once nothing more is written.
     closed: AtomicBool,
-    parts: AtomicU64,
     found: AtomicU64,
     made: AtomicU64,
     notice: Box<dyn Fn(CacheNotice) + Send + Sync>,
@@ -125,7 +124,6 @@ impl ImageCache {
             room: Mutex::new(Room::look(folder, limit_bytes)),
             limit_bytes,
             closed: AtomicBool::new(false),
-            parts: AtomicU64::new(0),
             found: AtomicU64::new(0),
             made: AtomicU64::new(0),
             notice: Box::new(notice),
@@ -243,7 +241,9 @@ impl ImageCache {
     /// Under a name of its own first, so that nobody ever sees a part of it.
     fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)> {
         let path = self.file_of(key);
-        let number = self.parts.fetch_add(1, Ordering::Relaxed);
+        // One count for all caches of the process: they may share a folder.
+        static PARTS: AtomicU64 = AtomicU64::new(0);
+        let number = PARTS.fetch_add(1, Ordering::Relaxed);
         let part = path.with_extension(format!("{}-{number}.part", std::process::id()));
         let write = || match fs::write(&part, bytes) {
             Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -126,7 +126,7 @@ fn a_damaged_or_foreign_entry_is_made_again_and_said() {
         (newer, "version 2"),
         (whole[..100].to_vec(), "checksum"),
         (Vec::new(), "0 bytes"),
-        (b"notes of somebody else, long enough".to_vec(), "does not begin"),
+        (b"notes of somebody else, ".repeat(3), "does not begin"),
     ] {
         fs::write(&entry, bytes).unwrap();
         let (cache, notices) = open(folder.path(), LARGE);

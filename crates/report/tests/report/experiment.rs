@@ -123,8 +123,8 @@ fn rows_of_several_seeds_are_compared_by_what_the_table_shows() {
 fn mcnemar_and_delong_stand_in_every_table_of_differences() {
     let folder = tempfile::tempdir().unwrap();
     let (directory, _) = begun(folder.path(), "0", "");
-    finish(&directory, "head", &answers(0..120, 0, 5));
-    finish(&directory, "all", &answers(0..120, 1, 11));
+    finish(&directory, "head-seed-0", &answers(0..120, 0, 5));
+    finish(&directory, "all-seed-0", &answers(0..120, 1, 11));
     let report = report(&directory);
     let mcnemar = &report.results["differences"]["errors"][0];
     let (first, second) = (&mcnemar["only_first_right"], &mcnemar["only_second_right"]);
@@ -146,8 +146,8 @@ fn a_cross_validation_says_so_and_gives_the_spread_of_its_folds() {
     let (directory, _) = begun(folder.path(), "0", "folds = 3");
     for fold in 1..=3 {
         let images = 40 * (fold - 1)..40 * fold;
-        finish(&directory, &format!("head-fold-{fold}"), &answers(images.clone(), fold, 5));
-        finish(&directory, &format!("all-fold-{fold}"), &answers(images, fold, 9));
+        finish(&directory, &format!("head-seed-0-fold-{fold}"), &answers(images.clone(), fold, 5));
+        finish(&directory, &format!("all-seed-0-fold-{fold}"), &answers(images, fold, 9));
     }
     let report = report(&directory);
     let spread = &report.results["rows"][0]["folds"]["accuracy"];
@@ -170,8 +170,8 @@ fn a_cross_validation_says_so_and_gives_the_spread_of_its_folds() {
 fn a_row_of_other_data_leaves_the_tables_and_says_why_nothing_is_compared() {
     let folder = tempfile::tempdir().unwrap();
     let (directory, _) = begun(folder.path(), "0", "");
-    finish(&directory, "head", &answers(0..120, 0, 5));
-    finish(&directory, "all", &answers(0..100, 1, 11));
+    finish(&directory, "head-seed-0", &answers(0..120, 0, 5));
+    finish(&directory, "all-seed-0", &answers(0..100, 1, 11));
     let compared = report(&directory);
     assert!(compared.results["differences"].is_null());
     for text in [&compared.markdown, &compared.text] {
@@ -183,7 +183,7 @@ fn a_row_of_other_data_leaves_the_tables_and_says_why_nothing_is_compared() {
     // Other classes cannot even stand in the same columns.
     let mut table = answers(0..120, 1, 11);
     table.classes = vec!["normal".into(), "pneumonia".into()];
-    finish(&directory, "all", &table);
+    finish(&directory, "all-seed-0", &table);
     let other = report(&directory);
     for text in [&other.markdown, &other.text] {
         assert!(text.contains("classes: infected, normal against normal, pneumonia"), "{text}");
@@ -195,28 +195,28 @@ fn a_row_of_other_data_leaves_the_tables_and_says_why_nothing_is_compared() {
 fn a_row_that_failed_says_why_and_nobody_is_told_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let (directory, _) = begun(folder.path(), "0", "");
-    finish(&directory, "head", &answers(0..120, 0, 5));
+    finish(&directory, "head-seed-0", &answers(0..120, 0, 5));
     let unfinished = report(&directory);
     for text in [&unfinished.markdown, &unfinished.text] {
         assert!(text.contains("not finished: all"), "{text}");
     }
     assert!(unfinished.text.contains("Finish Everything"));
-    std::fs::create_dir_all(directory.run("all").path()).unwrap();
-    std::fs::write(directory.run("all").path().join("failure.txt"), "training has diverged: the loss is NaN\n")
+    std::fs::create_dir_all(directory.run("all-seed-0").path()).unwrap();
+    std::fs::write(directory.run("all-seed-0").path().join("failure.txt"), "training has diverged: the loss is NaN\n")
         .unwrap();
     let failed = report(&directory);
     for text in [&failed.markdown, &failed.text] {
-        assert!(text.contains("failed: all: training has diverged: the loss is NaN"), "{text}");
+        assert!(text.contains("failed: all-seed-0: training has diverged: the loss is NaN"), "{text}");
     }
     assert!(!failed.text.contains("Finish Everything"), "{}", failed.text);
-    assert_eq!(failed.results["rows"][1]["failures"][0], "all: training has diverged: the loss is NaN");
+    assert_eq!(failed.results["rows"][1]["failures"][0], "all-seed-0: training has diverged: the loss is NaN");
 }
 
 #[test]
 fn matrices_stand_in_the_tables_and_other_data_is_a_deviation() {
     let folder = tempfile::tempdir().unwrap();
     let (directory, _) = begun(folder.path(), "0", "");
-    finish(&directory, "head", &answers(0..120, 0, 5));
+    finish(&directory, "head-seed-0", &answers(0..120, 0, 5));
     let report = report(&directory);
     assert!(report.markdown.contains("![picture](plots/confusion-head.svg)"), "{}", report.markdown);
     assert!(directory.plots_folder().join("confusion-head.svg").is_file());
@@ -227,7 +227,7 @@ fn matrices_stand_in_the_tables_and_other_data_is_a_deviation() {
     assert!(!report.text.contains("other data"), "{}", report.text);
     let mut smaller = environment(&CLASSES);
     smaller.images.get_mut("test").unwrap().insert("normal".into(), 63);
-    smaller.write(&directory.run("head").environment_file()).unwrap();
+    smaller.write(&directory.run("head-seed-0").environment_file()).unwrap();
     let report = self::report(&directory);
     let expected =
         "12,000 images for training, 1,500 for validation and 678 for testing; the published figures are of 1,500";
