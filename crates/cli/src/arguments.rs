@@ -10,6 +10,7 @@ use crate::image_cache::ImageCacheArguments;
 use crate::import::Import;
 use crate::recipe::Recipe;
 use crate::serve::Serve;
+use crate::weights::Weights;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -574,29 +575,4 @@ pub struct Bench {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// `roentgen weights`
-#[derive(Debug, Args)]
-pub struct Weights {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: WeightsCommand,
-}
-
-/// What to do with weights.
-#[derive(Debug, Subcommand)]
-pub enum WeightsCommand {
-    /// List torchvision's files, and which of them are here
-    List,
-    /// Download torchvision's file of an architecture
-    Fetch {
-        /// Architecture
-        arch: String,
-    },
-    /// List the tensors of a weight file
-    Inspect {
-        /// .pth or .safetensors
-        file: PathBuf,
-    },
 }

@@ -1,11 +1,37 @@
 //! `roentgen weights`
 
-use crate::arguments::{Weights, WeightsCommand};
 use crate::failure::Outcome;
 use crate::{download, start};
+use clap::{Args, Subcommand};
 use roentgen_nn::architecture;
 use roentgen_nn::weights::{StateDict, Values, official_file};
 use std::io::Write;
+use std::path::PathBuf;
+
+/// `roentgen weights`
+#[derive(Debug, Args)]
+pub struct Weights {
+    /// What to do.
+    #[command(subcommand)]
+    command: WeightsCommand,
+}
+
+/// What to do with weights.
+#[derive(Debug, Subcommand)]
+enum WeightsCommand {
+    /// List torchvision's files, and which of them are here
+    List,
+    /// Download torchvision's file of an architecture
+    Fetch {
+        /// Architecture
+        arch: String,
+    },
+    /// List the tensors of a weight file
+    Inspect {
+        /// .pth or .safetensors
+        file: PathBuf,
+    },
+}
 
 /// Runs the command.
 pub fn run(arguments: &Weights) -> Outcome {
