@@ -459,7 +459,7 @@ pub struct Predict {
     /// Only part I of N of the images, for job arrays: image I, I + N, I + 2N, ... of the list, counted from 1
     #[arg(long, value_name = "I/N", value_parser = crate::predict::Shard::parse)]
     pub shard: Option<crate::predict::Shard>,
-    /// Write the answers to a file that ends in .csv or .jsonl; a call that was killed goes on where it was
+    /// Write the answers to a file that ends in .csv, .jsonl or .parquet; a call that was killed goes on where it was
     #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "json"])]
     pub out: Option<PathBuf>,
     /// Write the images that could not be read, with the reasons, to a file [default with --out: FILE.bad.csv]

@@ -1,6 +1,6 @@
 //! Progress on stderr: a bar where a person watches, a line an epoch everywhere.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use roentgen_run::history::EpochRecord;
 use roentgen_train::{Event, Observer};
 use std::sync::Arc;
@@ -10,34 +10,100 @@ use std::time::{Duration, Instant};
 /// Where no bar can be seen, an epoch says so often where it stands.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Watches training.
-pub struct TrainingProgress {
+/// The bar of training.
+const STEPS: &str = "{msg} {wide_bar} {eta_precise} left";
+
+/// Where long work stands: a bar where a person watches, a line a minute elsewhere.
+pub struct Status {
     bar: ProgressBar,
-    stop: Arc<AtomicBool>,
+    length: u64,
+    position: u64,
+    /// When this process began, at which position.
+    begun: (Instant, u64),
     last_line: Instant,
 }
 
-impl TrainingProgress {
-    /// Ends training in order once `stop` is set.
-    pub fn new(stop: Arc<AtomicBool>) -> TrainingProgress {
-        TrainingProgress { bar: ProgressBar::hidden(), stop, last_line: Instant::now() }
+impl Status {
+    /// Of nothing yet.
+    pub fn none() -> Status {
+        Status::with_bar(ProgressBar::hidden(), 0)
     }
 
-    /// Shows where training stands: in the bar, or as a line now and then where there is none.
-    fn status(&mut self, text: String) {
+    /// Of `length` steps, shown as `template` says.
+    pub fn new(length: u64, template: &str) -> Status {
+        Status::with_bar(bar(length, template), length)
+    }
+
+    fn with_bar(bar: ProgressBar, length: u64) -> Status {
+        Status { bar, length, position: 0, begun: (Instant::now(), 0), last_line: Instant::now() }
+    }
+
+    /// More is to be done than was known, `done` steps of it in an earlier process.
+    pub fn add(&mut self, steps: u64, done: u64) {
+        self.length += steps;
+        self.position += done;
+        self.bar.set_length(self.length);
+        self.bar.set_position(self.position);
+        self.bar.reset_eta();
+        self.begun = (Instant::now(), self.position);
+    }
+
+    /// A step is done.
+    pub fn step(&mut self) {
+        self.set_position(self.position + 1);
+    }
+
+    /// So many steps are done.
+    pub fn set_position(&mut self, position: u64) {
+        self.position = position;
+        self.bar.set_position(position);
+    }
+
+    /// What is being done.
+    pub fn say(&mut self, text: String) {
         if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
-            self.line(&text);
+            self.line(&format!("{text}{}", self.left()));
         }
         self.bar.set_message(text);
     }
 
-    fn line(&mut self, text: &str) {
+    /// A line that stays.
+    pub fn line(&mut self, text: &str) {
         self.last_line = Instant::now();
         if self.bar.is_hidden() {
             eprintln!("{text}");
         } else {
             self.bar.println(text);
         }
+    }
+
+    /// Removes the bar.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Words for the time left; nothing before a step was done.
+    fn left(&self) -> String {
+        let (begun, before) = self.begun;
+        let (done, left) = (self.position.saturating_sub(before), self.length.saturating_sub(self.position));
+        if done == 0 {
+            return String::new();
+        }
+        let seconds = begun.elapsed().as_secs_f64() * left as f64 / done as f64;
+        format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)))
+    }
+}
+
+/// Watches training.
+pub struct TrainingProgress {
+    status: Status,
+    stop: Arc<AtomicBool>,
+}
+
+impl TrainingProgress {
+    /// Ends training in order once `stop` is set.
+    pub fn new(stop: Arc<AtomicBool>) -> TrainingProgress {
+        TrainingProgress { status: Status::none(), stop }
     }
 }
 
@@ -51,32 +117,34 @@ impl Observer for TrainingProgress {
                 if steps_done > 0 {
                     eprintln!("going on after step {steps_done} of {steps_total}");
                 }
-                self.bar = bar(steps_total, "{msg} {wide_bar} {eta_precise} left");
-                self.bar.set_position(steps_done);
-                self.bar.reset_eta();
+                self.status = Status::new(0, STEPS);
+                self.status.add(steps_total, steps_done);
             }
             Event::Reopened { removed } => {
                 let names: Vec<_> = removed.iter().filter_map(|path| path.file_name()?.to_str()).collect();
                 eprintln!("the run goes on; removed what belongs to its shorter form: {}", names.join(", "));
             }
             Event::Step { epoch, step, in_epoch: (done, all), mean_loss, accuracy, images_per_s, .. } => {
-                self.status(format!(
+                self.status.set_position(step);
+                self.status.say(format!(
                     "epoch {epoch}, step {done}/{all}: loss {mean_loss:.4}, accuracy {accuracy:.3}, {images_per_s:.1} images/s"
                 ));
-                self.bar.set_position(step);
             }
             Event::Unfrozen { epoch, plan } => {
-                self.line(&format!("from epoch {epoch} on {} are trained", plan.selectors().join(", ")));
+                self.status.line(&format!("from epoch {epoch} on {} are trained", plan.selectors().join(", ")));
             }
             Event::RangeStep { step, steps, learning_rate, loss } => {
-                self.status(format!("step {step}/{steps}: learning rate {learning_rate:.1e}, loss {loss:.4}"));
-                self.bar.set_position(step as u64);
+                if step == 1 {
+                    self.status = Status::new(steps as u64, STEPS);
+                }
+                self.status.set_position(step as u64);
+                self.status.say(format!("step {step}/{steps}: learning rate {learning_rate:.1e}, loss {loss:.4}"));
             }
-            Event::Validation { done, total } => self.status(format!("validation: {done}/{total} images")),
-            Event::Epoch { record, epochs, waiting } => self.line(&epoch_line(record, epochs, waiting)),
+            Event::Validation { done, total } => self.status.say(format!("validation: {done}/{total} images")),
+            Event::Epoch { record, epochs, waiting } => self.status.line(&epoch_line(record, epochs, waiting)),
             other => {
                 if let Some(text) = notice(&other) {
-                    self.line(&text);
+                    self.status.line(&text);
                 }
             }
         }
@@ -140,38 +208,28 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     bar
 }
 
-/// How far a long list of images has come: a bar where a person watches, a line a minute elsewhere.
+/// How far a long list of images has come.
 pub struct ImageProgress {
-    bar: ProgressBar,
+    status: Status,
     all: usize,
-    /// When this process began, with how many done before.
-    begun: (Instant, usize),
-    last_line: Instant,
 }
 
 impl ImageProgress {
     /// Of `all` images, `done` were done before.
     pub fn new(all: usize, done: usize) -> ImageProgress {
-        let bar = bar(all as u64, "{wide_bar} {pos}/{len} images, {per_sec}, {eta_precise} left");
-        bar.set_position(done as u64);
-        bar.reset_eta();
-        ImageProgress { bar, all, begun: (Instant::now(), done), last_line: Instant::now() }
+        let mut status = Status::new(0, "{wide_bar} {pos}/{len} images, {per_sec}, {eta_precise} left");
+        status.add(all as u64, done as u64);
+        ImageProgress { status, all }
     }
 
     /// So many are done now.
     pub fn done(&mut self, done: usize) {
-        self.bar.set_position(done as u64);
-        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
-            self.last_line = Instant::now();
-            let (begun, before) = self.begun;
-            let rate = (done - before) as f64 / begun.elapsed().as_secs_f64();
-            let minutes = (self.all - done) as f64 / rate / 60.0;
-            eprintln!("{done} of {} images, {rate:.1} images/s, {minutes:.0} minutes left", self.all);
-        }
+        self.status.set_position(done as u64);
+        self.status.say(format!("{done} of {} images", self.all));
     }
 
     /// Removes the bar.
     pub fn finish(self) {
-        self.bar.finish_and_clear();
+        self.status.clear();
     }
 }

@@ -1,27 +1,24 @@
 //! Progress of many runs: one bar over all steps of a group, a line for each epoch of each run.
 
-use crate::progress::{bar, epoch_line, notice};
-use indicatif::ProgressBar;
+use crate::progress::{Status, epoch_line, notice};
 use roentgen_train::{Event, Observer, Setup};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Watches the groups of an experiment.
 pub struct GroupProgress {
-    bar: ProgressBar,
+    status: Status,
     stop: Arc<AtomicBool>,
     runs_total: usize,
     runs_done: usize,
     /// Of the group.
     names: Vec<String>,
-    steps: u64,
 }
 
 impl GroupProgress {
     /// Progress over so many runs; `stop` ends training in order.
     pub fn new(runs_total: usize, stop: Arc<AtomicBool>) -> GroupProgress {
-        let (bar, names) = (ProgressBar::hidden(), Vec::new());
-        GroupProgress { bar, stop, runs_total, runs_done: 0, names, steps: 0 }
+        GroupProgress { status: Status::none(), stop, runs_total, runs_done: 0, names: Vec::new() }
     }
 
     /// A run has ended, whichever way.
@@ -46,25 +43,17 @@ impl GroupProgress {
             first.validation_rows.len()
         );
         self.names = names;
-        self.steps = 0;
-        self.bar = bar(0, "{msg} {wide_bar} {eta_precise} left for these runs");
+        self.status = Status::new(0, "{msg} {wide_bar} {eta_precise} left for these runs");
     }
 
     /// The group has ended, whichever way.
     pub fn end(&mut self) {
-        self.bar.finish_and_clear();
+        self.status.clear();
     }
 
     /// A run cannot go on.
     pub fn failed(&mut self, name: &str, reason: &str) {
-        self.line(format!("{name}: failed: {reason}"));
-    }
-
-    fn line(&self, text: String) {
-        match self.bar.is_hidden() {
-            true => eprintln!("{text}"),
-            false => self.bar.println(text),
-        }
+        self.status.line(&format!("{name}: failed: {reason}"));
     }
 }
 
@@ -74,31 +63,27 @@ impl Observer for GroupProgress {
         match event {
             Event::Started { steps_done, steps_total, micro_batch } => {
                 if let Some(images) = micro_batch {
-                    self.line(format!(
+                    self.status.line(&format!(
                         "{name}: batches are computed {images} images at a time to keep the memory limit"
                     ));
                 }
                 if steps_done > 0 {
-                    self.line(format!("{name}: going on after step {steps_done} of {steps_total}"));
+                    self.status.line(&format!("{name}: going on after step {steps_done} of {steps_total}"));
                 }
-                self.bar.inc_length(steps_total);
-                self.steps += steps_done;
-                self.bar.set_position(self.steps);
-                self.bar.reset_eta();
+                self.status.add(steps_total, steps_done);
             }
             Event::Step { epoch, in_epoch: (done, all), mean_loss, .. } => {
-                self.steps += 1;
-                self.bar.set_position(self.steps);
-                self.bar.set_message(format!("{name}: epoch {epoch}, step {done}/{all}: loss {mean_loss:.4}"));
+                self.status.step();
+                self.status.say(format!("{name}: epoch {epoch}, step {done}/{all}: loss {mean_loss:.4}"));
             }
-            Event::Validation { done, total } => self.bar.set_message(format!("validation: {done}/{total} images")),
+            Event::Validation { done, total } => self.status.say(format!("validation: {done}/{total} images")),
             Event::Epoch { record, epochs, waiting } => {
-                self.line(format!("{name}: {}", epoch_line(record, epochs, waiting)));
+                self.status.line(&format!("{name}: {}", epoch_line(record, epochs, waiting)));
             }
             Event::Saved | Event::Failed { .. } | Event::Reopened { .. } => {}
             other => {
                 if let Some(text) = notice(&other) {
-                    self.line(text);
+                    self.status.line(&text);
                 }
             }
         }

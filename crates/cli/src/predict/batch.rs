@@ -56,16 +56,31 @@ pub struct Job<'a> {
     pub origin: Origin,
 }
 
+/// The form of a table, which its name says.
+enum Form {
+    Text(Format),
+    #[cfg(feature = "parquet")]
+    Parquet,
+}
+
 /// Refuses a name that does not say the form.
 pub fn check_ending(out: &Path) -> Outcome {
     form(out).map(|_| ())
 }
 
-fn form(out: &Path) -> Outcome<Format> {
+fn form(out: &Path) -> Outcome<Form> {
+    let refused = |why: &str| Failure::call(format!("--out {}: {why}", out.display()));
     match out.extension().and_then(|ending| ending.to_str()) {
-        Some("csv") => Ok(Format::Csv),
-        Some("jsonl") => Ok(Format::Json),
-        _ => Err(Failure::call(format!("--out {}: expected a name that ends in .csv or .jsonl", out.display()))),
+        Some("csv") => Ok(Form::Text(Format::Csv)),
+        Some("jsonl") => Ok(Form::Text(Format::Json)),
+        #[cfg(feature = "parquet")]
+        Some("parquet") => Ok(Form::Parquet),
+        #[cfg(not(feature = "parquet"))]
+        Some("parquet") => Err(refused(
+            "this program was built without Parquet: give a name that ends in .csv or .jsonl, or install it with \
+             `cargo install --path crates/cli --features parquet`",
+        )),
+        _ => Err(refused("expected a name that ends in .csv, .jsonl or .parquet")),
     }
 }
 
@@ -128,10 +143,23 @@ impl Job<'_> {
             writeln!(file)
         })?;
         let form = form(self.out)?;
-        write_atomically(self.out, |file| {
-            let mut printer = Printer::new(file, form, self.classes, &[]);
-            printer.header()?;
-            unfinished.replay(|answer| answer.map_or(Ok(()), |prediction| printer.row(&prediction)))
+        write_atomically(self.out, |file| match form {
+            Form::Text(format) => {
+                let mut printer = Printer::new(file, format, self.classes, &[]);
+                printer.header()?;
+                unfinished.replay(|answer| answer.map_or(Ok(()), |prediction| printer.row(&prediction)))
+            }
+            #[cfg(feature = "parquet")]
+            Form::Parquet => {
+                let mut table = roentgen_parquet::PredictionTable::new(file, self.classes)?;
+                unfinished.replay(|answer| {
+                    let Ok(prediction) = answer else { return Ok(()) };
+                    // Names that are no Unicode were set apart before.
+                    let (path, class) = (prediction.path.to_string_lossy(), &self.classes[prediction.predicted]);
+                    table.push(&path, class, &prediction.probabilities, &prediction.logits)
+                })?;
+                table.finish()
+            }
         })?;
         Ok(())
     }

@@ -49,6 +49,35 @@ fn a_table_is_what_stdout_would_show() {
     }
 }
 
+#[cfg(feature = "parquet")]
+#[test]
+fn a_parquet_table_has_the_numbers_of_the_others() {
+    use parquet::file::reader::SerializedFileReader;
+
+    let folder = scratch();
+    list(folder.path(), &images());
+    for name in ["a.parquet", "a.jsonl"] {
+        predict(folder.path(), &["--files-from", "list.txt", "--out", name]).succeeds();
+    }
+    let table = std::fs::File::open(folder.path().join("a.parquet")).unwrap();
+    let rows = SerializedFileReader::new(table).unwrap().into_iter().map(|row| row.unwrap().to_json_value());
+    let lines = read(folder.path().join("a.jsonl"));
+    let mut compared = 0;
+    for (row, line) in rows.zip(lines.lines()) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&row["path"], &row["predicted"]), (&line["path"], &line["predicted"]));
+        for (index, (class, probability)) in line["probabilities"].as_object().unwrap().iter().enumerate() {
+            let same = |a: &serde_json::Value, b: &serde_json::Value| {
+                assert_eq!(a.as_f64().unwrap() as f32, b.as_f64().unwrap() as f32, "{row} beside {line}");
+            };
+            same(&row[format!("p_{class}")], probability);
+            same(&row[format!("logit_{class}")], &line["logits"][index]);
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 40);
+}
+
 #[test]
 fn shards_are_the_list_dealt_out() {
     let folder = scratch();
@@ -174,7 +203,11 @@ fn an_unfinished_table_of_another_call_is_refused_and_kept() {
         predict(folder.path(), &["--files-from", "list.txt", "--out", name]).fails(2, &[words]);
     }
     assert_eq!(read(folder.path().join("b.csv")) + &read(folder.path().join("c.csv.part")), "minemine\n");
-    predict(folder.path(), &["--files-from", "list.txt", "--out", "a.txt"]).fails(2, &["ends in .csv or .jsonl"]);
+    predict(folder.path(), &["--files-from", "list.txt", "--out", "a.txt"]).fails(2, &["ends in .csv, .jsonl"]);
+    if !cfg!(feature = "parquet") {
+        let answer = predict(folder.path(), &["--files-from", "list.txt", "--out", "a.parquet"]);
+        answer.fails(2, &["a.parquet", "built without Parquet", "--features parquet"]);
+    }
     predict(folder.path(), &["--files-from", "gone.txt"]).fails(1, &["gone.txt cannot be read"]);
     predict(folder.path(), &["x.png", "--out", "a.csv", "--json"]).fails(2, &["cannot be used with"]);
 }

@@ -84,6 +84,35 @@ fn several_images_are_answered_in_their_order() {
 }
 
 #[test]
+fn dicom_files_are_images_too() {
+    let fixture = |name: &str| {
+        let path = format!("{}/../data/tests/fixtures/dicom/{name}.dcm", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let serving = Serving::start(settings());
+    let names = ["explicit-16s", "jpeg-lossless-70-12", "jpeg2000-8", "rle-8"];
+    let files = names.map(|name| fixture(&format!("syntaxes/{name}")));
+    let expected = expected_logits(&files);
+    for (file, expected) in files.iter().zip(&expected) {
+        let answer = serving.post("/v1/predict", "application/dicom", file).succeeds().json();
+        assert_eq!(&logits(&answer["predictions"][0]), expected);
+    }
+    let parts: Vec<(&str, &[u8])> = names.into_iter().zip(files.iter().map(Vec::as_slice)).collect();
+    let (kind, body) = form(&parts);
+    let answer = serving.post("/v1/predict", &kind, &body).succeeds().json();
+    let together: Vec<_> = answer["predictions"].as_array().unwrap().iter().map(logits).collect();
+    assert_eq!(together, expected);
+    let explained = serving.post("/v1/explain", "application/dicom", &files[0]).succeeds().json();
+    assert_eq!(logits(&explained["explanations"][0]), expected[0]);
+    let bad =
+        [(422, "no-pixel-data", "pixel data"), (415, "jpeg-ls", "1.2.840.10008.1.2.4.8"), (413, "huge", "pixels")];
+    for (status, name, words) in bad {
+        let answer = serving.post("/v1/predict", "application/dicom", &fixture(&format!("bad/{name}")));
+        answer.refused_with(status, &[words]);
+    }
+}
+
+#[test]
 fn explanations_are_pictures_over_the_image() {
     let serving = Serving::start(settings());
     let image = disc(90, 3);
