@@ -105,7 +105,7 @@ fn dicom_files_are_images_too() {
     let explained = serving.post("/v1/explain", "application/dicom", &files[0]).succeeds().json();
     assert_eq!(logits(&explained["explanations"][0]), expected[0]);
     let bad =
-        [(422, "no-pixel-data", "pixel data"), (415, "jpeg-ls", "1.2.840.10008.1.2.4.8"), (413, "huge", "pixels")];
+        [(422, "no-pixel-data", "pixel data"), (422, "jpeg-ls", "1.2.840.10008.1.2.4.8"), (413, "huge", "pixels")];
     for (status, name, words) in bad {
         let answer = serving.post("/v1/predict", "application/dicom", &fixture(&format!("bad/{name}")));
         answer.refused_with(status, &[words]);
