@@ -112,7 +112,7 @@ impl Observer for TrainingProgress {
         match event {
             Event::Started { steps_done, steps_total, micro_batch } => {
                 if let Some(images) = micro_batch {
-                    eprintln!("batches are computed {images} images at a time to keep the memory limit");
+                    eprintln!("batches are computed in parts, {images} at a time, to keep the memory limit");
                 }
                 if steps_done > 0 {
                     eprintln!("going on after step {steps_done} of {steps_total}");

@@ -86,6 +86,8 @@ pub fn fit_together(
 pub struct Together {
     /// Whether what the runs train on is computed once and kept on disk, so that epochs neither decode nor compute it.
     pub keeps_values: bool,
+    /// Images of a batch that go through a training program at once, in the run that takes the fewest.
+    pub trained_at_once: usize,
 }
 
 /// Checks what [`fit_together`] will need, without allocating or writing anything.
@@ -93,7 +95,9 @@ pub struct Together {
 /// # Errors
 /// Where the runs do not fit together, or memory does not suffice.
 pub fn check_together(setups: &[&Setup], engine: &dyn Engine) -> Result<Together, TrainError> {
-    Ok(Together { keeps_values: arrange(setups, engine)?.keep_train })
+    let arrangement = arrange(setups, engine)?;
+    let at_once = arrangement.trained_at_once.iter().copied().min().unwrap_or(0);
+    Ok(Together { keeps_values: arrangement.keep_train, trained_at_once: at_once })
 }
 
 /// Removes what earlier groups kept in a folder where it would not stay within the limit together with the files `used` now,

@@ -25,8 +25,8 @@ pub(crate) fn request<'a>(
 }
 
 /// How many images of a batch each of some runs takes at once, all their training programs and `beside` bytes together
-/// under a limit of bytes: all images, or fewer, the hungriest program first. A batch is only cut where no batch norm
-/// looks at the whole of it.
+/// under a limit of bytes: all images, or as many as fit, the same number for all, since each is slow with few. A batch is
+/// only cut where no batch norm looks at the whole of it.
 ///
 /// # Errors
 /// Where the memory does not suffice even so: the error names the memory needed. Where the last batch of an epoch is
@@ -40,38 +40,35 @@ pub(crate) fn sizes(
     for (setup, _) in runs {
         refuse_single_values(setup)?;
     }
-    let mut sizes: Vec<usize> = runs.iter().map(|(setup, _)| batch_size(setup)).collect();
     // An earlier stage may take more than the last: its frozen layers keep transformed weights.
     let needed = |run: usize, images: usize| {
         let (setup, entries) = runs[run];
         let of_stage = |stage: &Stage| engine.memory_bytes(&request(setup, &stage.plan, entries, images));
         setup.stages.iter().map(of_stage).try_fold(0, |most, bytes| Ok::<_, EngineError>(most.max(bytes?)))
     };
-    let mut needs = (0..runs.len()).map(|run| needed(run, sizes[run])).collect::<Result<Vec<usize>, _>>()?;
-    let Some(limit) = limit else { return Ok(sizes) };
-    let mut hungriest: Vec<usize> = (0..runs.len()).collect();
-    hungriest.sort_by_key(|run| std::cmp::Reverse(needs[*run]));
-    for run in hungriest {
-        let others = beside + needs.iter().sum::<usize>() - needs[run];
-        if others + needs[run] <= limit {
-            break;
-        }
-        if runs[run].0.plan.depends_on_batch() {
-            continue;
-        }
-        // One image is taken where nothing fits: another program may still give way.
-        let (mut fits, mut exceeds) = (1, sizes[run]);
-        while exceeds - fits > 1 {
-            let middle = fits.midpoint(exceeds);
-            if others + needed(run, middle)? <= limit { fits = middle } else { exceeds = middle }
-        }
-        sizes[run] = fits;
-        needs[run] = needed(run, fits)?;
+    let sizes_within = |bound: usize| -> Vec<usize> {
+        let size =
+            |setup: &Setup| batch_size(setup).min(if setup.plan.depends_on_batch() { usize::MAX } else { bound });
+        runs.iter().map(|(setup, _)| size(setup)).collect()
+    };
+    let total = |sizes: &[usize]| -> Result<usize, EngineError> {
+        (0..runs.len()).try_fold(beside, |sum, run| Ok(sum + needed(run, sizes[run])?))
+    };
+    let whole = runs.iter().map(|(setup, _)| batch_size(setup)).max().unwrap_or(1);
+    let Some(limit) = limit else { return Ok(sizes_within(whole)) };
+    if total(&sizes_within(whole))? <= limit {
+        return Ok(sizes_within(whole));
     }
-    let total = beside + needs.iter().sum::<usize>();
-    if total <= limit {
-        return Ok(sizes);
+    let (mut fits, mut exceeds) = (0, whole);
+    while exceeds - fits > 1 {
+        let middle = fits.midpoint(exceeds);
+        if total(&sizes_within(middle))? <= limit { fits = middle } else { exceeds = middle }
     }
+    if fits > 0 {
+        return Ok(sizes_within(fits));
+    }
+    let sizes = sizes_within(1);
+    let total = total(&sizes)?;
     let uncut = runs.iter().position(|(setup, _)| setup.plan.depends_on_batch());
     let run = uncut.unwrap_or(0);
     let setup = runs[run].0;

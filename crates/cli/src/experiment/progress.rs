@@ -64,7 +64,7 @@ impl Observer for GroupProgress {
             Event::Started { steps_done, steps_total, micro_batch } => {
                 if let Some(images) = micro_batch {
                     self.status.line(&format!(
-                        "{name}: batches are computed {images} images at a time to keep the memory limit"
+                        "{name}: batches are computed in parts, {images} at a time, to keep the memory limit"
                     ));
                 }
                 if steps_done > 0 {

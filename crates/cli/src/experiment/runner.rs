@@ -186,6 +186,7 @@ impl Runner {
         let mut group: Vec<(&Job, Ready)> = Vec::new();
         let mut left = VecDeque::new();
         let mut keeps_values = false;
+        let mut least = LEAST_TOGETHER;
         while let Some(job) = class.pop_front() {
             let ready = match self.ready(job) {
                 Ok(ready) => ready,
@@ -194,23 +195,26 @@ impl Runner {
                     continue;
                 }
             };
-            let alone = check_together(&[&ready.setup], &self.engine);
-            match alone {
+            let alone = match check_together(&[&ready.setup], &self.engine) {
+                Ok(alone) => alone,
                 Err(error) => {
                     refused.push((job, error.to_string()));
                     continue;
                 }
-                Ok(together) if group.is_empty() => keeps_values = together.keeps_values,
-                Ok(together) if together.keeps_values != keeps_values => {
-                    left.push_back(job);
-                    continue;
-                }
-                Ok(_) => {}
+            };
+            if group.is_empty() {
+                keeps_values = alone.keeps_values;
             }
             let mut setups: Vec<&Setup> = group.iter().map(|(_, ready)| &ready.setup).collect();
             setups.push(&ready.setup);
             match check_together(&setups, &self.engine) {
-                Ok(together) if together.keeps_values == keeps_values => group.push((job, ready)),
+                Ok(together)
+                    if [alone.keeps_values, together.keeps_values] == [keeps_values; 2]
+                        && together.trained_at_once >= least.min(alone.trained_at_once) =>
+                {
+                    least = least.min(alone.trained_at_once);
+                    group.push((job, ready));
+                }
                 _ => left.push_back(job),
             }
         }
@@ -252,6 +256,10 @@ impl Runner {
         Ok(jobs.into_iter().zip(outcomes).map(|(job, outcome)| (job, outcome.map(is_finished))).collect())
     }
 }
+
+/// Images of a batch that each run of a group takes at once, at least, where memory allows it that many alone: what is
+/// gained by a shared prefix is lost where a program runs for a few images at a time.
+const LEAST_TOGETHER: usize = 8;
 
 /// Runs of one key see the same batches behind prefixes with the same weights.
 fn sharing_key(config: &Config) -> String {

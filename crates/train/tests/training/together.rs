@@ -4,7 +4,7 @@ use crate::support::{StopAfter, config, data, results, setup, to_the_end, train}
 use roentgen_cpu::CpuEngine;
 use roentgen_run::config::{Augmentation, Precision, Sampler, Unfreezing};
 use roentgen_run::{Config, RunDirectory};
-use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, fit, fit_together};
+use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, check_together, fit, fit_together};
 use std::path::Path;
 
 /// Configurations of one architecture that differ in what they train, and in more that a group may differ in.
@@ -243,4 +243,35 @@ fn strangers_are_refused_by_name() {
     assert!(refusal(&|c| c.training.seed = 1).contains("another order of images"));
     assert!(refusal(&|c| c.network.architecture = "resnet34".into()).contains("another architecture"));
     assert!(refusal(&|c| c.data.augment = Augmentation::None).contains("another augmentation"));
+}
+
+#[test]
+fn memory_is_shared_evenly() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut config = config(&folder.path().join("data"));
+    // No batch norm looks at the batch, so that it can be cut.
+    config.freeze.unfreeze = vec!["layer3.0.conv2".into(), "head".into()];
+    let batch = config.training.batch_size;
+    let engine = CpuEngine::new(2).unwrap();
+    let at_once = |limit_mib: usize| {
+        let mut config = config.clone();
+        config.engine.memory_limit_mib = Some(limit_mib);
+        let setups = ["one", "other"].map(|name| setup(&config, &folder.path().join(name)));
+        check_together(&setups.each_ref(), &engine).map_or(0, |together| together.trained_at_once)
+    };
+    // The least limits, in MiB, under which anything is possible, and under which nothing is cut.
+    let least = |wanted: usize| {
+        let (mut too_little, mut enough) = (0_usize, 4096_usize);
+        while enough - too_little > 1 {
+            let middle = enough.midpoint(too_little);
+            if at_once(middle) >= wanted { enough = middle } else { too_little = middle }
+        }
+        enough
+    };
+    let (possible, uncut) = (least(1), least(batch));
+    assert!(uncut < 4096 && possible + 2 < uncut, "{possible} and {uncut} MiB tell nothing");
+    // Were one run cut as far as possible before the other gives way, it would be at one image here.
+    let between = at_once(possible + 2 * (uncut - possible) / 5);
+    assert!((2..batch).contains(&between), "{between} of {batch} images");
 }
