@@ -75,7 +75,7 @@ pub fn run(arguments: &Predict) -> Outcome {
     let unnameable = unnameable.into_iter().map(|path| BadFile::new(&path.clone(), &DataError::NameNotUtf8 { path }));
     let mut bad: Vec<BadFile> = unnameable.collect();
     if let Some(out) = &arguments.out {
-        let origin = Origin::new(arguments, &file, &engine)?;
+        let origin = Origin::new(arguments, &model, &file, &engine)?;
         let (bad_files, frame) = (arguments.bad_files.as_deref(), arguments.frame);
         let job = Job { out, bad_files, classes: &classes, images: &images, frame, origin };
         return job.run(&mut predictor, &mut model.store, bad);
