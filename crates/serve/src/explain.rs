@@ -128,7 +128,7 @@ fn sent(kind: &'static str, bytes: Vec<u8>, room: Vec<OwnedSemaphorePermit>) -> 
 async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture: bool) -> Result<Explained, Refusal> {
     let served = &one.registry.models[one.model];
     let room = one.app.admission.explanation()?;
-    let decoded = decode(&one.app, served.transform, &one.upload, |image| Shown::new(&image)).await?;
+    let decoded = decode(&one, |image| Shown::new(&image)).await?;
     let work = |reply| Work::Explain(method, class, reply);
     let explained = one.registry.ask(one.model, decoded.tensor, decoded.place, work).await?;
     let explained = explained.map_err(|error| match error {
