@@ -68,6 +68,9 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let positive = positive_class(&classes, positive.map(String::as_str))?;
     let rules = threshold_rules(&arguments.thresholds)?;
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
+    if root.as_os_str().is_empty() {
+        return Err(Failure::call(format!("{} names no data: give the folder with --data DIR", run.path().display())));
+    }
     // Other data have their own splits.
     let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
     let manifest = start::manifest(root, cross_validation, answering.on_bad_image, config.data.anonymous.as_deref())?;
