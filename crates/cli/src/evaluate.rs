@@ -142,8 +142,8 @@ impl Answering {
         Ok(Answering {
             image_cache: None,
             model: Model::open(run.path())?,
-            engine: start::engine(arguments.threads.or(config.engine.threads))?,
-            arithmetic: resolve::arithmetic_of_run(&config.engine, arguments.precision, arguments.exact),
+            engine: start::engine(arguments.computation.threads.or(config.engine.threads))?,
+            arithmetic: resolve::arithmetic_of_run(&config.engine, &arguments.computation),
             memory_limit_bytes: limit.or_else(start::available_memory_bytes),
             on_bad_image: arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image),
         })

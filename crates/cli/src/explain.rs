@@ -3,7 +3,7 @@
 mod npy;
 mod record;
 
-use crate::arguments::PrecisionName;
+use crate::arguments::Computation;
 use crate::display::displayed;
 use crate::failure::{Failure, Outcome};
 use crate::predict::listed;
@@ -65,15 +65,9 @@ pub struct Explain {
     /// Print the checks as one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Number format of the products
-    #[arg(long, value_name = "FORMAT", default_value = "f32")]
-    pub precision: PrecisionName,
-    /// Compute convolutions directly, without Winograd's algorithm
-    #[arg(long)]
-    pub exact: bool,
-    /// Threads of the engine [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// How the model computes.
+    #[command(flatten)]
+    pub computation: Computation,
 }
 
 /// Runs the command: files into the folder, a line for each image on stdout; images that cannot be decoded on stderr, and
@@ -209,8 +203,8 @@ impl Explaining {
             })?),
         };
         let method = method(arguments, model.network.image_size())?;
-        let engine: CpuEngine = start::engine(arguments.threads)?;
-        let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
+        let engine: CpuEngine = start::engine(arguments.computation.threads)?;
+        let arithmetic = resolve::arithmetic_of_run(&resolve::engine_settings(&arguments.run)?, &arguments.computation);
         let module = arguments.module.as_deref();
         let explainer = Explainer::new(&engine, &model.network, method, module, arithmetic, None)?;
         let predictor = Predictor::new(&engine, &model.network, arithmetic, None)?;

@@ -4,11 +4,11 @@
 //! the order of the list, the bad ones included. So what is done is what stands there; a line that a kill cut off is
 //! computed again. The table that the user asked for is written from it in the end.
 
-use crate::arguments::{PrecisionName, Predict};
+use crate::arguments::Predict;
 use crate::download;
 use crate::failure::{Failure, Outcome};
 use roentgen_infer::{FilePrediction, Model};
-use roentgen_nn::Engine;
+use roentgen_nn::{Arithmetic, Engine, Precision};
 use roentgen_run::RunError;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -48,7 +48,13 @@ pub struct Origin {
 
 impl Origin {
     /// Of a call with the model that lies in `file`.
-    pub fn new(arguments: &Predict, model: &Model, file: &Path, engine: &dyn Engine) -> Outcome<Origin> {
+    pub fn new(
+        arguments: &Predict,
+        model: &Model,
+        file: &Path,
+        arithmetic: Arithmetic,
+        engine: &dyn Engine,
+    ) -> Outcome<Origin> {
         let description = engine.description();
         Ok(Origin {
             format_version: FORMAT_VERSION,
@@ -56,11 +62,11 @@ impl Origin {
             model_sha256: download::sha256(file)?,
             architecture: Some(model.description.architecture.clone()),
             image_size: Some(model.network.image_size()),
-            precision: match arguments.precision {
-                PrecisionName::F32 => "f32".into(),
-                PrecisionName::Bf16 => "bf16".into(),
+            precision: match arithmetic.precision {
+                Precision::F32 => "f32".into(),
+                Precision::Bf16 => "bf16".into(),
             },
-            exact: arguments.exact,
+            exact: arithmetic.exact,
             shard: arguments.shard.map(|shard| shard.to_string()),
             frame: arguments.frame,
             // The number of threads changes nothing.

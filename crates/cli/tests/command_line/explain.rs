@@ -127,6 +127,28 @@ fn calls_that_cannot_be_answered() {
 }
 
 #[test]
+fn predictions_and_maps_follow_the_arithmetic_of_the_run() {
+    let folder = scratch();
+    copy_finished(folder.path());
+    let call = |command: &str, more: &[&str]| {
+        let words: &[&str] = match command {
+            "explain" => &["explain", "run", "--module", "layer3", "--curve-steps", "0", "--out", "out", "--json"],
+            _ => &["predict", "run", "--json"],
+        };
+        roentgen(folder.path(), &[words, &IMAGES[..1], more].concat()).succeeds().stdout
+    };
+    let before = ["predict", "explain"].map(|command| call(command, &[]));
+    let bf16 = ["predict", "explain"].map(|command| call(command, &["--precision", "bf16"]));
+    let file = folder.path().join("run/config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("precision = \"f32\""), "{text}");
+    std::fs::write(&file, text.replace("precision = \"f32\"", "precision = \"bf16\"")).unwrap();
+    assert_eq!(["predict", "explain"].map(|command| call(command, &[])), bf16);
+    assert_eq!(["predict", "explain"].map(|command| call(command, &["--precision", "f32"])), before);
+    assert!(before.iter().zip(&bf16).all(|(one, other)| one != other), "bf16 changes nothing here");
+}
+
+#[test]
 fn an_evaluation_lays_heat_maps_beside_its_images() {
     let folder = scratch();
     data_set(folder.path());
