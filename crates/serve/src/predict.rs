@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
-use roentgen_data::decode::{decode_bytes, pixels_of};
+use roentgen_data::decode::{decode_frame_bytes, pixels_of};
 use roentgen_data::{Image, Limits};
 use roentgen_nn::loss::softmax;
 use roentgen_run::predictions::largest;
 use serde::{Deserialize, Serialize, Serializer};
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,6 +29,8 @@ use tokio::time::timeout;
 pub(crate) struct Wanted {
     /// The model by name; the first where absent.
     model: Option<String>,
+    /// The frame, counted from 1, of images that have several.
+    frame: Option<NonZeroU32>,
 }
 
 /// What a model says of an image.
@@ -94,10 +97,10 @@ pub(crate) async fn predict(
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
-    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME"))?;
+    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&frame=N"))?;
     let registry = app.registry();
     let model = registry.find(wanted.model.as_deref())?;
-    let predictions = for_each_image(&app, &registry, model, request, predict_one).await?;
+    let predictions = for_each_image(&app, &registry, model, wanted.frame, request, predict_one).await?;
     Ok(json_response(StatusCode::OK, &Answer { model: &registry.models[model].name, predictions }))
 }
 
@@ -112,6 +115,7 @@ pub(crate) struct One {
     pub(crate) registry: Arc<Registry>,
     pub(crate) model: usize,
     pub(crate) upload: Upload,
+    frame: Option<NonZeroU32>,
     held: Arc<Held>,
 }
 
@@ -136,6 +140,7 @@ pub(crate) async fn for_each_image<T: Send + 'static, F: Future<Output = Result<
     app: &Arc<App>,
     registry: &Arc<Registry>,
     model: usize,
+    frame: Option<NonZeroU32>,
     request: Request<Body>,
     work: impl Fn(One) -> F,
 ) -> Result<Vec<T>, Refusal> {
@@ -145,7 +150,7 @@ pub(crate) async fn for_each_image<T: Send + 'static, F: Future<Output = Result<
     // Dropped with everything in it where the client goes or the time is over.
     let mut tasks = JoinSet::new();
     for (index, upload) in images.into_iter().enumerate() {
-        let work = work(One { app: app.clone(), registry: registry.clone(), model, upload, held: held.clone() });
+        let work = work(One { app: app.clone(), registry: registry.clone(), model, upload, frame, held: held.clone() });
         tasks.spawn(async move { (index, work.await) });
     }
     let gather = async {
@@ -189,12 +194,13 @@ pub(crate) async fn decode<T: Send + 'static>(
     };
     let (mut turn, bytes, held, pixels) = on_decoder(look).await?;
     turn.make_room(pixels).await;
+    let frame = one.frame;
     let (app, name, transform) = (app.clone(), one.upload.name.clone(), one.registry.models[one.model].transform);
     let work = move || {
         let begun = Instant::now();
         let pixels = app.settings.limits.pixels;
         let limits = Limits { pixels, ..Limits::default() };
-        let decoded = decode_bytes(&name, &bytes, &limits).map(|image| {
+        let decoded = decode_frame_bytes(&name, &bytes, &limits, frame).map(|image| {
             let mut tensor = vec![0.0; transform.tensor_len()];
             transform.apply(&image, None, &mut tensor);
             Decoded { kept: keep(image), tensor, place }
