@@ -145,17 +145,35 @@ async function classifyOne(model, file, article) {
   }
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+/** A share and another in percent, with the digits that it takes to tell them, and the other from all and nothing, apart. */
+function percents(one, other) {
+  const alike = (a, b, digits) => a !== b && percent(a, digits) === percent(b, digits);
+  let digits = 1;
+  while (digits < 15 && [one, 0, 1].some((share) => alike(share, other, digits))) digits += 1;
+  return [percent(one, digits), percent(other, digits)];
+}
+
+/** The positive class with its probability, and how that compares with the threshold. */
+function compared({ probabilities, positive, threshold, reaches_threshold: reaches }) {
+  // No probability is as large: the rule that chose it calls nothing positive.
+  if (threshold > 1) {
+    return [`${positive} ${percent(probabilities[positive])}`, `; the threshold lies above 100 %: no image is called ${positive}.`];
+  }
+  const [probability, least] = percents(probabilities[positive], threshold);
+  return [`${positive} ${probability}`, ` ${reaches ? "reaches" : "stays below"} the threshold of ${least}.`];
+}
 
 function showPrediction(article, prediction) {
-  const { probabilities, positive, threshold, reaches_threshold: reaches } = prediction;
+  const { probabilities, positive, threshold } = prediction;
   const verdict = article.querySelector(".verdict");
   verdict.textContent = "";
   if (positive === undefined) {
     verdict.append(element("strong", prediction.predicted), ` has the largest probability, ${percent(probabilities[prediction.predicted])}.`);
   } else {
-    const word = reaches ? "reaches" : "stays below";
-    verdict.append(element("strong", `${positive} ${percent(probabilities[positive])}`), ` ${word} the threshold of ${percent(threshold)}.`);
+    const [found, comparison] = compared(prediction);
+    verdict.append(element("strong", found), comparison);
     article.querySelector(".source").textContent = `Threshold: ${prediction.threshold_source}.`;
   }
   const rows = Object.entries(probabilities).map(([name, probability]) => {
@@ -233,6 +251,14 @@ function showRefusal(article, refused) {
 
 const number = (value, digits = 3) => (value === null || value === undefined ? "undefined" : value.toFixed(digits));
 
+/** A threshold, with the digits that it takes to tell it from 0 and 1; above 1 it is for no image. */
+function least(threshold) {
+  if (threshold > 1) return "above 1, so for no image,";
+  let digits = 4;
+  while (threshold % 1 !== 0 && digits < 15 && Number(number(threshold, digits)) % 1 === 0) digits += 1;
+  return number(threshold, digits);
+}
+
 /** A table of two columns, and its name for whoever does not see what stands above it. */
 function pairs(title, rows) {
   const table = element("table", undefined, "pairs");
@@ -294,7 +320,7 @@ async function showCard() {
     const patients = card.patients?.[split];
     return `${split}: ${parts.join(", ")}${patients === undefined ? "" : ` (${patients} patients)`}`;
   });
-  const threshold = card.threshold === null ? null : `${number(card.threshold, 4)} for ${card.positive}: ${card.threshold_source}`;
+  const threshold = card.threshold === null ? null : `${least(card.threshold)} for ${card.positive}: ${card.threshold_source}`;
   const parts = [
     pairs("The model", [
       ["Name", card.name],

@@ -102,6 +102,25 @@ fn the_page_shows_what_is_dropped_on_it() {
     assert_eq!(browser.value("document.querySelectorAll('.verdict')[1].textContent"), verdict);
     let source = browser.value("document.querySelector('.source').textContent");
     assert_eq!(source, "Threshold: Youden, chosen on 40 validation images.");
+    // A probability and its threshold never read alike, and none is above 100 %.
+    let compared = |browser: &mut Chromium, probability: f64, threshold: f64| {
+        let reaches = probability >= threshold;
+        let prediction = format!(
+            "{{ probabilities: {{ ill: {probability} }}, positive: 'ill', threshold: {threshold}, \
+             reaches_threshold: {reaches} }}"
+        );
+        browser.value(&format!("compared({prediction}).join('')"))
+    };
+    for (probability, threshold, words) in [
+        (0.9999, 0.99998, "ill 99.990 % stays below the threshold of 99.998 %."),
+        (0.5, 0.25, "ill 50.0 % reaches the threshold of 25.0 %."),
+        (0.5, 0.5, "ill 50.0 % reaches the threshold of 50.0 %."),
+        (0.5, 1.0001, "ill 50.0 %; the threshold lies above 100 %: no image is called ill."),
+    ] {
+        assert_eq!(compared(&mut browser, probability, threshold), words);
+    }
+    let least = browser.value("[0.99998, 0.00001, 0.25, 1, 0].map(least).join()");
+    assert_eq!(least, "0.99998,0.00001,0.2500,1.0000,0.0000");
     // The heat map lies over the whole picture.
     let boxes = browser.value(
         "['.image', '.heat'].map((name) => { const b = document.querySelector(name).getBoundingClientRect(); \
