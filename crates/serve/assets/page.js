@@ -80,7 +80,7 @@ const chosen = () => models[Math.max(0, byId("model").selectedIndex)];
 async function classify(files) {
   const model = chosen();
   if (!model || files.length === 0) return;
-  const waiting = [...files].map((file) => ({ file, article: placeFor(file) }));
+  const waiting = [...files].map((file) => ({ file, article: placeFor(file, model) }));
   const total = waiting.length;
   let done = 0;
   let failed = 0;
@@ -104,8 +104,8 @@ async function classify(files) {
   await Promise.all(Array.from({ length: AT_ONCE }, work));
 }
 
-/** A place for the result of a file, the newest on top. */
-function placeFor(file) {
+/** A place for the result of a file, the newest on top; of several models it says which one answers. */
+function placeFor(file, model) {
   const article = byId("result").content.firstElementChild.cloneNode(true);
   numbers += 1;
   const title = article.querySelector("h2");
@@ -116,6 +116,7 @@ function placeFor(file) {
     article.querySelector(`.${name}`).id = `${name}-${numbers}`;
     article.querySelector(`.${name}-label`).htmlFor = `${name}-${numbers}`;
   }
+  if (models.length > 1) article.querySelector(".by").textContent = `Model: ${model.name}`;
   article.querySelector(".verdict").textContent = "waiting\u2026";
   byId("results").prepend(article);
   return article;

@@ -100,6 +100,7 @@ fn the_page_shows_what_is_dropped_on_it() {
         percent(&prediction["threshold"]),
     );
     assert_eq!(browser.value("document.querySelectorAll('.verdict')[1].textContent"), verdict);
+    assert_eq!(browser.value("document.querySelector('.by').textContent"), "Model: evaluated");
     let source = browser.value("document.querySelector('.source').textContent");
     assert_eq!(source, "Threshold: Youden, chosen on 40 validation images.");
     // A probability and its threshold never read alike, and none is above 100 %.
