@@ -208,6 +208,32 @@ fn the_page_shows_what_is_dropped_on_it() {
 }
 
 #[test]
+fn a_folder_gives_the_files_in_it() {
+    let Some(program) = program() else {
+        println!("skipped: no Chromium in /usr/bin, and ROENTGEN_CHROMIUM does not name one");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().canonicalize().unwrap().join("set");
+    std::fs::create_dir_all(set.join("inner")).unwrap();
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    for (index, name) in ["b.png", "a.png", "inner/c.png", ".hidden"].into_iter().enumerate() {
+        std::fs::write(set.join(name), disc(80, index)).unwrap();
+    }
+    let serving = Serving::start(settings());
+    let mut browser = Chromium::start(&program);
+    browser.open(&format!("http://{}/", serving.address));
+    browser.wait_for("!document.querySelector('#ask').hidden");
+    browser.drop_files("#drop", &[set]);
+    browser.wait_for("document.querySelector('#status').textContent === '3 of 3 images done'");
+    let names = browser.value("[...document.querySelectorAll('.result h2')].map((title) => title.textContent).join()");
+    // The newest on top.
+    assert_eq!(names, "c.png,b.png,a.png");
+    browser.drop_files("#drop", &[folder.path().canonicalize().unwrap().join("empty")]);
+    browser.wait_for("document.querySelector('#status').textContent === 'There are no files in this folder.'");
+}
+
+#[test]
 fn the_page_asks_for_the_token() {
     let Some(program) = program() else {
         println!("skipped: no Chromium in /usr/bin, and ROENTGEN_CHROMIUM does not name one");
