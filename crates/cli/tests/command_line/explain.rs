@@ -93,10 +93,16 @@ fn a_mask_says_where_the_lungs_are() {
     assert_eq!(found["share_of_area"].as_f64(), Some(17.0 / 35.0));
     assert!((0.0..=1.0).contains(&found["share_of_evidence"].as_f64().unwrap()), "{found}");
     assert!(found["source"].as_str().unwrap().starts_with("mask "));
-    let of_folder = share(&IMAGES, &masks);
-    assert_eq!(of_folder["share_of_evidence"], found["share_of_evidence"]);
-
+    // Of images of one name none takes the other's mask: a folder of the image's own comes first.
+    let all = ["--method", "occlusion", "--mask", masks.to_str().unwrap()];
     let out = folder.path().join("refused");
+    explain(&out, &IMAGES, &all).fails(2, &["00.png is the mask of data/test/infected/00.png and of", "normal/00.png"]);
+    assert_eq!(share(&[IMAGES[0], IMAGES[0]], &masks)["share_of_evidence"], found["share_of_evidence"]);
+    std::fs::create_dir(masks.join("infected")).unwrap();
+    right_half(&masks.join("infected/00.png"), (18, 18));
+    let of_folder = share(&IMAGES, &masks);
+    assert_eq!(of_folder["source"], format!("mask {}", masks.join("infected/00.png").display()));
+
     let file = masks.join("00.png");
     explain(&out, &IMAGES, &["--mask", file.to_str().unwrap()]).fails(2, &["one mask for 2 images", "a folder"]);
     let narrow = folder.path().join("narrow.png");
