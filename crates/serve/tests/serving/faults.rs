@@ -138,10 +138,34 @@ fn decompression_bombs_are_refused_by_their_header() {
     let zeros = png(1001, 1000, &vec![0; 1_001_000]);
     assert!(zeros.len() < 20_000);
     serving.post("/v1/predict", "image/png", &zeros).refused_with(413, &["1001 x 1000"]);
-    // One row more than the header says: what is beyond is not unpacked.
+    // A strip: the network's input would be as much longer than it is wide.
     let long = png(1, 1000, &[0; 1000]);
     serving.post("/v1/predict", "image/png", &long).refused_with(413, &["1 x 1000", "64 times"]);
+    // A hundred thousand rows more than the header says: what is beyond is not looked at.
+    let predicted =
+        |image: &[u8]| serving.post("/v1/predict", "image/png", image).succeeds().json()["predictions"].take();
+    assert_eq!(predicted(&with_rows_behind(64, 100_000)), predicted(&png(64, 64, &[77; 64 * 64])));
     nothing_lasts(&serving);
+}
+
+/// A grey PNG of `side` x `side` pixels of shade 77 whose data go on with black rows.
+fn with_rows_behind(side: u32, rows: u32) -> Vec<u8> {
+    let mut pixels = vec![77; (side * side) as usize];
+    pixels.resize((side * (side + rows)) as usize, 0);
+    let long = png(side, side + rows, &pixels);
+    let (mut data, mut at) = (Vec::new(), 8);
+    while at < long.len() {
+        let length = u32::from_be_bytes(long[at..at + 4].try_into().unwrap()) as usize;
+        if &long[at + 4..at + 8] == b"IDAT" {
+            data.extend_from_slice(&long[at + 8..at + 8 + length]);
+        }
+        at += length + 12;
+    }
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_chunk(png::chunk::IDAT, &data).unwrap();
+    file
 }
 
 #[test]
