@@ -24,9 +24,13 @@ fn an_exported_model_says_what_it_needs_and_gives_the_same_logits() {
     assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("model.onnx\n", ""));
     let bytes = std::fs::read(folder.path().join("model.onnx")).unwrap();
     let holds = |words: &str| bytes.windows(words.len()).any(|window| window == words.as_bytes());
-    for words in
-        [r#"["infected","normal"]"#, r#""chosen_by":"Youden""#, r#""resize_short_side":37"#, "layer4.1.bn2.running_var"]
-    {
+    for words in [
+        r#"["infected","normal"]"#,
+        r#""chosen_by":"Youden""#,
+        "the temperature is not applied",
+        r#""resize_short_side":37"#,
+        "layer4.1.bn2.running_var",
+    ] {
         assert!(holds(words), "{words} is not in the file");
     }
     export(&["--out", "again.onnx"]).succeeds();
