@@ -156,7 +156,14 @@ impl Answering {
         let (arithmetic, memory) = (self.arithmetic, self.memory_limit_bytes);
         match Explainer::new(&self.engine, network, Method::GradCam, None, arithmetic, memory) {
             Ok(explainer) => Ok(Some(explainer)),
-            Err(error @ (ExplainError::NoMap { .. } | ExplainError::Engine(EngineError::Memory { .. }))) => {
+            Err(ExplainError::NoMap { module, shape, image_size }) => {
+                eprintln!(
+                    "note: no heat maps beside the best and worst images: at {image_size} px `{module}` gives {shape}, \
+                     which is no map; `roentgen explain --module NAME` makes them of an earlier module"
+                );
+                Ok(None)
+            }
+            Err(error @ ExplainError::Engine(EngineError::Memory { .. })) => {
                 eprintln!("note: no heat maps beside the best and worst images: {error}");
                 Ok(None)
             }
