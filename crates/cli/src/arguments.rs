@@ -350,6 +350,20 @@ pub enum DeviceName {
     Cpu,
 }
 
+/// How a trained model computes: what is not given is as in its training.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Computation {
+    /// Number format of the products [default: as in training]
+    #[arg(long, value_name = "FORMAT")]
+    pub precision: Option<PrecisionName>,
+    /// Compute convolutions directly, without Winograd's algorithm [default: as in training]
+    #[arg(long)]
+    pub exact: bool,
+    /// Threads of the engine [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
 /// `roentgen evaluate`
 #[derive(Debug, Default, Args)]
 pub struct Evaluate {
@@ -388,15 +402,9 @@ pub struct Evaluate {
     /// Print the metrics as JSON
     #[arg(long)]
     pub json: bool,
-    /// Number format of the products [default: as in training]
-    #[arg(long, value_name = "FORMAT")]
-    pub precision: Option<PrecisionName>,
-    /// Compute convolutions directly, without Winograd's algorithm [default: as in training]
-    #[arg(long)]
-    pub exact: bool,
-    /// Threads of the engine [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// How the model computes.
+    #[command(flatten)]
+    pub computation: Computation,
 }
 
 /// How thresholds are chosen, besides Youden's.
@@ -483,15 +491,9 @@ pub struct Predict {
     /// One JSON object a line, as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
-    /// Number format of the products
-    #[arg(long, value_name = "FORMAT", default_value = "f32")]
-    pub precision: PrecisionName,
-    /// Compute convolutions directly, without Winograd's algorithm
-    #[arg(long)]
-    pub exact: bool,
-    /// Threads of the engine [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// How the model computes.
+    #[command(flatten)]
+    pub computation: Computation,
 }
 
 /// Form of an answer.

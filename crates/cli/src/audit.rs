@@ -47,7 +47,8 @@ pub fn run(arguments: &Audit) -> Outcome {
     bar.finish_and_clear();
 
     let same_pixels = identical(examination.images.iter().map(|image| (image.row, image.pixels)));
-    let audit = findings::audit(&manifest, &examination, &same_pixels, &search)?;
+    let mut audit = findings::audit(&manifest, &examination, &same_pixels, &search)?;
+    audit.data_fingerprint = Some(manifest.fingerprint()?);
     if let Some(path) = &arguments.html {
         audit.write_page(path, &pictures::of_pairs(&manifest, &audit)?)?;
         eprintln!("wrote {}", path.display());

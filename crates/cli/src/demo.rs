@@ -1,6 +1,6 @@
 //! `roentgen demo`: the main job on phantoms, with nothing needed.
 
-use crate::arguments::{Demo, Evaluate, Thresholds};
+use crate::arguments::{Computation, Demo, Evaluate, Thresholds};
 use crate::failure::{Failure, Outcome};
 use crate::image_cache::ImageCacheArguments;
 use crate::{evaluate, train};
@@ -52,9 +52,7 @@ pub fn run(arguments: &Demo) -> Outcome {
         on_bad_image: None,
         image_cache: ImageCacheArguments::default(),
         json: false,
-        precision: None,
-        exact: false,
-        threads: arguments.threads,
+        computation: Computation { threads: arguments.threads, ..Computation::default() },
     };
     let metrics = evaluate::evaluate(&run, &request)?;
     print!("{}", roentgen_eval::format_table(&metrics));

@@ -68,6 +68,9 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     let positive = positive_class(&classes, positive.map(String::as_str))?;
     let rules = threshold_rules(&arguments.thresholds)?;
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
+    if root.as_os_str().is_empty() {
+        return Err(Failure::call(format!("{} names no data: give the folder with --data DIR", run.path().display())));
+    }
     // Other data have their own splits.
     let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
     let manifest = start::manifest(root, cross_validation, answering.on_bad_image, config.data.anonymous.as_deref())?;
@@ -139,8 +142,8 @@ impl Answering {
         Ok(Answering {
             image_cache: None,
             model: Model::open(run.path())?,
-            engine: start::engine(arguments.threads.or(config.engine.threads))?,
-            arithmetic: resolve::arithmetic_of_run(&config.engine, arguments.precision, arguments.exact),
+            engine: start::engine(arguments.computation.threads.or(config.engine.threads))?,
+            arithmetic: resolve::arithmetic_of_run(&config.engine, &arguments.computation),
             memory_limit_bytes: limit.or_else(start::available_memory_bytes),
             on_bad_image: arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image),
         })
@@ -153,7 +156,14 @@ impl Answering {
         let (arithmetic, memory) = (self.arithmetic, self.memory_limit_bytes);
         match Explainer::new(&self.engine, network, Method::GradCam, None, arithmetic, memory) {
             Ok(explainer) => Ok(Some(explainer)),
-            Err(error @ (ExplainError::NoMap { .. } | ExplainError::Engine(EngineError::Memory { .. }))) => {
+            Err(ExplainError::NoMap { module, shape, image_size }) => {
+                eprintln!(
+                    "note: no heat maps beside the best and worst images: at {image_size} px `{module}` gives {shape}, \
+                     which is no map; `roentgen explain --module NAME` makes them of an earlier module"
+                );
+                Ok(None)
+            }
+            Err(error @ ExplainError::Engine(EngineError::Memory { .. })) => {
                 eprintln!("note: no heat maps beside the best and worst images: {error}");
                 Ok(None)
             }

@@ -3,7 +3,7 @@
 mod npy;
 mod record;
 
-use crate::arguments::PrecisionName;
+use crate::arguments::Computation;
 use crate::display::displayed;
 use crate::failure::{Failure, Outcome};
 use crate::predict::listed;
@@ -12,13 +12,14 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use record::{Record, Setting};
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{Augment, Image, Limits, Transform, decode};
+use roentgen_data::{Augment, Image, Limits, Transform, decode, decode_frame};
 use roentgen_infer::explain::{Curves, Explainer, Explanation, LungField, Method};
 use roentgen_infer::{Model, Predictor};
 use roentgen_report::{HeatPicture, file_name_part, write_removal_curves};
 use roentgen_run::directory::write_atomically;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// Longest side of an overlay in pixels: an image between these keeps its size.
@@ -55,25 +56,22 @@ pub struct Explain {
     /// occlusion: from one square to the next [default: half a square]
     #[arg(long, value_name = "PIXELS")]
     pub stride: Option<usize>,
-    /// Where the lungs are: a picture of each image's proportions, light where lung is; for several images a folder with a
-    /// PNG of each image's name [default: a rough estimate]
+    /// Where the lungs are: a picture of each image's proportions, light where lung is; for several images a folder
+    /// with a PNG of each image's name, in a folder of its folder's name where names repeat [default: a rough estimate]
     #[arg(long, value_name = "FILE|DIR")]
     pub mask: Option<PathBuf>,
+    /// Frame of DICOM files that have several, counted from 1
+    #[arg(long, value_name = "N")]
+    pub frame: Option<NonZeroU32>,
     /// Steps of the deletion and insertion curves; 0 draws none
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub curve_steps: usize,
     /// Print the checks as one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Number format of the products
-    #[arg(long, value_name = "FORMAT", default_value = "f32")]
-    pub precision: PrecisionName,
-    /// Compute convolutions directly, without Winograd's algorithm
-    #[arg(long)]
-    pub exact: bool,
-    /// Threads of the engine [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// How the model computes.
+    #[command(flatten)]
+    pub computation: Computation,
 }
 
 /// Runs the command: files into the folder, a line for each image on stdout; images that cannot be decoded on stderr, and
@@ -93,7 +91,7 @@ pub fn run(arguments: &Explain) -> Outcome {
     }
     let mut failed = 0;
     for ((path, name), mask) in images.iter().zip(&names).zip(&masks) {
-        match opened(path, mask.as_deref()) {
+        match opened(path, arguments.frame, mask.as_deref()) {
             Ok((image, lungs)) => {
                 let record = explaining.record(arguments, path, &image, lungs, name)?;
                 if arguments.json {
@@ -119,14 +117,17 @@ pub fn run(arguments: &Explain) -> Outcome {
 }
 
 /// An image and where its lungs are, with where that is known from; in words, why it cannot be explained.
-fn opened(path: &Path, mask: Option<&Path>) -> Result<(Image, Option<(LungField, String)>), String> {
-    let read = |path: &Path| decode(path, &Limits::default()).map_err(|error| error.to_string());
-    let image = read(path)?;
+fn opened(
+    path: &Path,
+    frame: Option<NonZeroU32>,
+    mask: Option<&Path>,
+) -> Result<(Image, Option<(LungField, String)>), String> {
+    let image = decode_frame(path, &Limits::default(), frame).map_err(|error| error.to_string())?;
     let Some(mask) = mask else {
         let estimate = LungField::estimate(&image).map(|field| (field, "estimate".to_owned()));
         return Ok((image, estimate));
     };
-    let field = LungField::from_mask(&read(mask)?);
+    let field = LungField::from_mask(&decode(mask, &Limits::default()).map_err(|error| error.to_string())?);
     let expected = image.width() as f64 / image.height() as f64;
     if (field.aspect() / expected - 1.0).abs() > ASPECT_TOLERANCE {
         return Err(format!(
@@ -140,14 +141,30 @@ fn opened(path: &Path, mask: Option<&Path>) -> Result<(Image, Option<(LungField,
     Ok((image, Some((field, format!("mask {}", mask.display())))))
 }
 
-/// The mask of each image: the one file for the one image, or the PNG of its name in a folder.
+/// The mask of each image: the one file for the one image, or the PNG of its name in a folder, first in the one there that
+/// is called as its own folder.
 fn masks(given: Option<&Path>, images: &[PathBuf]) -> Outcome<Vec<Option<PathBuf>>> {
     match given {
         None => Ok(vec![None; images.len()]),
-        Some(folder) if folder.is_dir() => Ok(images
-            .iter()
-            .map(|image| Some(folder.join(image.file_name().unwrap_or_default()).with_extension("png")))
-            .collect()),
+        Some(folder) if folder.is_dir() => {
+            let mut owners: HashMap<PathBuf, &PathBuf> = HashMap::new();
+            let mut masks = Vec::with_capacity(images.len());
+            for image in images {
+                let mask = mask_in(folder, image);
+                if let Some(other) = owners.insert(mask.clone(), image).filter(|other| *other != image) {
+                    return Err(Failure::call(format!(
+                        "--mask {}: {} is the mask of {} and of {}; expected one for each image, such as {}",
+                        folder.display(),
+                        mask.display(),
+                        other.display(),
+                        image.display(),
+                        mask_of_folder(folder, image).display()
+                    )));
+                }
+                masks.push(Some(mask));
+            }
+            Ok(masks)
+        }
         Some(file) if images.len() == 1 => Ok(vec![Some(file.to_owned())]),
         Some(file) => Err(Failure::call(format!(
             "--mask {}: one mask for {} images; expected a folder with a PNG of each image's name",
@@ -155,6 +172,18 @@ fn masks(given: Option<&Path>, images: &[PathBuf]) -> Outcome<Vec<Option<PathBuf
             images.len()
         ))),
     }
+}
+
+/// `FOLDER/<the image's folder>/<its name>.png` where it is there, else `FOLDER/<its name>.png`.
+fn mask_in(folder: &Path, image: &Path) -> PathBuf {
+    let own = mask_of_folder(folder, image);
+    let name = own.file_name().unwrap_or_default();
+    if own.is_file() { own } else { folder.join(name) }
+}
+
+fn mask_of_folder(folder: &Path, image: &Path) -> PathBuf {
+    let place = image.parent().and_then(Path::file_name).map_or_else(|| folder.to_owned(), |name| folder.join(name));
+    place.join(image.file_name().unwrap_or_default()).with_extension("png")
 }
 
 /// A name for the files of each image, from its own; images of one name in several folders get numbers.
@@ -209,8 +238,8 @@ impl Explaining {
             })?),
         };
         let method = method(arguments, model.network.image_size())?;
-        let engine: CpuEngine = start::engine(arguments.threads)?;
-        let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
+        let engine: CpuEngine = start::engine(arguments.computation.threads)?;
+        let arithmetic = resolve::arithmetic_of_run(&resolve::engine_settings(&arguments.run)?, &arguments.computation);
         let module = arguments.module.as_deref();
         let explainer = Explainer::new(&engine, &model.network, method, module, arithmetic, None)?;
         let predictor = Predictor::new(&engine, &model.network, arithmetic, None)?;

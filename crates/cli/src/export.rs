@@ -50,7 +50,8 @@ pub fn run(arguments: &Export) -> Outcome {
     Ok(())
 }
 
-/// Temperature and thresholds as evaluation fitted them, for the metadata; without an evaluation, none.
+/// Temperature and thresholds as evaluation fitted them, for the metadata; without an evaluation, none. Thresholds are of
+/// probabilities without the temperature, which is for calibrated ones beside them.
 fn decisions(run: &std::path::Path) -> Outcome<Vec<(String, String)>> {
     let Some(metrics) = first_metrics(run)? else {
         eprintln!("note: {} has not been evaluated: the file will hold no threshold", run.display());
@@ -59,6 +60,7 @@ fn decisions(run: &std::path::Path) -> Outcome<Vec<(String, String)>> {
     let threshold = |applied: &AppliedThreshold| {
         json!({
             "class": metrics.positive_name(),
+            "probability": "softmax(logits), as the output `probabilities` has it: the temperature is not applied",
             "probability_at_least": applied.threshold.threshold,
             "chosen_by": applied.threshold.rule.to_string(),
             "fitted_on": applied.fitted_on,
@@ -75,6 +77,9 @@ fn decisions(run: &std::path::Path) -> Outcome<Vec<(String, String)>> {
     }
     if let Some(scaling) = &metrics.temperature {
         pairs.push(("temperature".to_owned(), scaling.temperature.to_string()));
+        let use_of_it =
+            "softmax(logits / temperature) are calibrated probabilities; the thresholds are for softmax(logits)";
+        pairs.push(("temperature_use".to_owned(), use_of_it.to_owned()));
     }
     Ok(pairs)
 }

@@ -11,6 +11,7 @@ use crate::{resolve, start};
 use roentgen_data::{DataError, Listing, is_image_file};
 use roentgen_infer::{FilePrediction, Model, Predictor};
 use roentgen_run::RunDirectory;
+use roentgen_run::config::EngineSettings;
 use serde::{Serialize, Serializer};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -45,13 +46,13 @@ pub fn run(arguments: &Predict) -> Outcome {
     if let Some(out) = &arguments.out {
         batch::check_ending(out)?;
     }
-    let (mut model, file, images) = match (&arguments.arch, &arguments.weights) {
+    let (mut model, settings, file, images) = match (&arguments.arch, &arguments.weights) {
         (Some(arch), Some(file)) => {
             let model = Model::from_weights(arch, file, None, arguments.image_size)?;
-            (model, file.clone(), arguments.paths.as_slice())
+            (model, EngineSettings::default(), file.clone(), arguments.paths.as_slice())
         }
         _ => match arguments.paths.split_first() {
-            Some((run, images)) => (Model::open(run)?, model_file(run), images),
+            Some((run, images)) => (Model::open(run)?, resolve::engine_settings(run)?, model_file(run), images),
             None => return Err(Failure::call("no model: give a run directory, or --arch with --weights")),
         },
     };
@@ -66,8 +67,8 @@ pub fn run(arguments: &Predict) -> Outcome {
         listed = listed.into_iter().skip(number - 1).step_by(of).collect();
     }
     let all = listed.len();
-    let engine = start::engine(arguments.threads)?;
-    let arithmetic = resolve::arithmetic(arguments.precision, arguments.exact);
+    let engine = start::engine(arguments.computation.threads)?;
+    let arithmetic = resolve::arithmetic_of_run(&settings, &arguments.computation);
     let mut predictor = Predictor::for_images(&engine, &model.network, arithmetic, None, all)?;
     let classes = model.description.classes.clone();
     let (images, unnameable): (Vec<PathBuf>, Vec<PathBuf>) =
@@ -75,7 +76,7 @@ pub fn run(arguments: &Predict) -> Outcome {
     let unnameable = unnameable.into_iter().map(|path| BadFile::new(&path.clone(), &DataError::NameNotUtf8 { path }));
     let mut bad: Vec<BadFile> = unnameable.collect();
     if let Some(out) = &arguments.out {
-        let origin = Origin::new(arguments, &file, &engine)?;
+        let origin = Origin::new(arguments, &model, &file, arithmetic, &engine)?;
         let (bad_files, frame) = (arguments.bad_files.as_deref(), arguments.frame);
         let job = Job { out, bad_files, classes: &classes, images: &images, frame, origin };
         return job.run(&mut predictor, &mut model.store, bad);

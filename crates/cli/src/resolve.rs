@@ -1,13 +1,13 @@
 //! From words to a checked configuration: what is given wins over the file, the file over the defaults.
 
 use crate::arguments::{
-    AugmentKind, DeviceName, FrozenBn, OnBadImage, OptimizerName, PrecisionName, SelectName, Settings,
+    AugmentKind, Computation, DeviceName, FrozenBn, OnBadImage, OptimizerName, PrecisionName, SelectName, Settings,
 };
 use crate::failure::{Failure, Outcome};
 use roentgen_nn::Arithmetic;
-use roentgen_run::Config;
 use roentgen_run::config::{self, ClassWeights, EngineSettings, NamedClassWeights};
-use std::path::PathBuf;
+use roentgen_run::{Config, RunDirectory};
+use std::path::{Path, PathBuf};
 
 /// Puts what was given on the command line over a configuration.
 pub fn apply(settings: &Settings, data: Option<&PathBuf>, config: &mut Config) -> Outcome {
@@ -175,8 +175,16 @@ pub fn arithmetic(given: PrecisionName, exact: bool) -> Arithmetic {
 }
 
 /// The arithmetic of a run, with what the command line says otherwise.
-pub fn arithmetic_of_run(run: &EngineSettings, given: Option<PrecisionName>, exact: bool) -> Arithmetic {
-    roentgen_infer::arithmetic(given.map_or(run.precision, precision), run.exact || exact)
+pub fn arithmetic_of_run(run: &EngineSettings, given: &Computation) -> Arithmetic {
+    roentgen_infer::arithmetic(given.precision.map_or(run.precision, precision), run.exact || given.exact)
+}
+
+/// How a run was told to compute; the defaults for a model file, which does not say.
+pub fn engine_settings(model: &Path) -> Outcome<EngineSettings> {
+    match model.is_dir() {
+        true => Ok(RunDirectory::open(model)?.config()?.engine),
+        false => Ok(EngineSettings::default()),
+    }
 }
 
 fn device(given: DeviceName) -> config::Device {

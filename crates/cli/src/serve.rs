@@ -1,6 +1,6 @@
 //! `roentgen serve`
 
-use crate::arguments::PrecisionName;
+use crate::arguments::Computation;
 use crate::failure::{Failure, Outcome};
 use crate::{resolve, start};
 use clap::Args;
@@ -48,15 +48,9 @@ pub struct Serve {
     /// Milliseconds that a batch waits for further images
     #[arg(long, value_name = "MS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub batch_wait: u32,
-    /// Number format of the products [default: as in training]
-    #[arg(long, value_name = "FORMAT")]
-    pub precision: Option<PrecisionName>,
-    /// Compute convolutions directly, without Winograd's algorithm [default: as in training]
-    #[arg(long)]
-    pub exact: bool,
-    /// Threads of the engine [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// How the model computes.
+    #[command(flatten)]
+    pub computation: Computation,
 }
 
 /// Runs the command until it is told to stop.
@@ -70,8 +64,8 @@ pub fn run(arguments: &Serve) -> Outcome {
         allow_without_token: arguments.allow_without_token,
         threshold: arguments.threshold,
         batch_wait: Duration::from_millis(arguments.batch_wait.into()),
-        precision: arguments.precision.map(resolve::precision),
-        exact: arguments.exact,
+        precision: arguments.computation.precision.map(resolve::precision),
+        exact: arguments.computation.exact,
         memory_limit_bytes: start::available_memory_bytes(),
         limits: Limits {
             body_bytes,
@@ -85,7 +79,7 @@ pub fn run(arguments: &Serve) -> Outcome {
             ..limits
         },
     };
-    let engine: SharedEngine = Arc::new(start::engine(arguments.threads)?);
+    let engine: SharedEngine = Arc::new(start::engine(arguments.computation.threads)?);
     let server = Server::bind(engine, sources, settings).map_err(failure)?;
     server.describe().iter().for_each(|line| eprintln!("{line}"));
     eprintln!("for research, not for diagnosis; Ctrl-C stops");

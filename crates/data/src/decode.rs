@@ -9,6 +9,7 @@
 mod dicom;
 mod jpeg;
 mod png;
+mod size;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,6 +19,7 @@ use std::path::Path;
 
 use crate::error::DataError;
 use crate::raster::Image;
+pub use size::pixels_of;
 
 /// Endings of image files, without the dot; they count in any case.
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "dcm", "dicom", "ima"];

@@ -1,5 +1,6 @@
 //! From a run or a weight file to predictions. Below training and the command line, which only call it.
 
+mod ahead;
 mod compiled;
 pub mod explain;
 mod export;

@@ -175,7 +175,8 @@ impl Model {
     }
 
     /// A model from a weight file that says nothing of itself, such as a PyTorch state dict: torchvision's own head, or
-    /// `Linear, ReLU, Dropout, Linear` in its place, as the file's tensors have it. `classes` names the logits in their
+    /// `Linear, ReLU, Dropout, Linear` in its place, or `Sequential` with one linear layer, as the file's tensors have it.
+    /// `classes` names the logits in their
     /// order; without it they are named by index. What the head's dropout was is not in the file, and does not matter
     /// for predictions.
     ///
@@ -188,10 +189,13 @@ impl Model {
         image_size: usize,
     ) -> Result<Model, ModelError> {
         let probe = architecture::build(architecture, image_size, Head::Stock { classes: 1000 })?;
-        let state = StateDict::open(file)?;
+        let stock = probe.tensors().iter().rev().find(|t| t.kind == TensorKind::Parameter).map(|t| t.name.as_str());
+        let mut state = StateDict::open(file)?;
+        if let Some(linear) = stock.and_then(|bias| bias.strip_suffix(".bias")) {
+            unwrap_linear(&mut state, linear);
+        }
         // Rows of a matrix; where there is none, fitting says what is missing.
         let outputs = |name: &str| state.get(name).and_then(|tensor| tensor.shape.first().copied()).filter(|&n| n > 0);
-        let stock = probe.tensors().iter().rev().find(|t| t.kind == TensorKind::Parameter).map(|t| t.name.as_str());
         let module = probe.head_module();
         let hidden = outputs(&format!("{module}.0.weight"));
         let (hidden, outputs) = match (stock.and_then(outputs), hidden, outputs(&format!("{module}.3.weight"))) {
@@ -218,6 +222,29 @@ impl Model {
         let network = architecture::build(architecture, image_size, description.head())?;
         let (store, _) = fitted(&network, file, state, false)?;
         Ok(Model { description, network, store })
+    }
+}
+
+/// Where the place of a linear layer holds a `Sequential` with one layer that has tensors, such as `Dropout, Linear`
+/// (`fc.1.weight`, `fc.1.bias`), gives these the linear layer's names: in evaluation both are the same.
+fn unwrap_linear(state: &mut StateDict, linear: &str) {
+    let prefix = format!("{linear}.");
+    // Index and name within the layer.
+    let inner = |name: &str| -> Option<(usize, String)> {
+        let (index, tensor) = name.strip_prefix(&prefix)?.split_once('.')?;
+        Some((index.parse().ok()?, tensor.to_owned()))
+    };
+    let mut found: Vec<(usize, String)> = state.tensors.iter().filter_map(|(name, _)| inner(name)).collect();
+    found.sort();
+    if let [(one, bias), (same, weight)] = &found[..]
+        && one == same
+        && (bias.as_str(), weight.as_str()) == ("bias", "weight")
+    {
+        for (name, _) in &mut state.tensors {
+            if let Some((_, tensor)) = inner(name) {
+                *name = format!("{linear}.{tensor}");
+            }
+        }
     }
 }
 
@@ -306,4 +333,55 @@ pub fn write_model(
             .collect();
         write_safetensors(file, &tensors, Some((METADATA_KEY, &metadata))).map_err(std::io::Error::from)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roentgen_nn::weights::{StateTensor, Values};
+
+    /// Opens a model from weights whose head lies at other names.
+    fn reopened(architecture: &str, rename: impl Fn(&str) -> String) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        let network = architecture::build(architecture, 32, Head::Stock { classes: 3 }).unwrap();
+        let mut store = ParameterStore::new(&network);
+        initialise(&network, &mut store, 5, |_| true);
+        let state = store.state_dict(ParameterSet::Live);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        let names: Vec<String> = state.tensors.iter().map(|(name, _)| rename(name)).collect();
+        let tensors: Vec<TensorToWrite<'_>> = (state.tensors.iter().zip(&names))
+            .map(|((_, tensor), name)| TensorToWrite {
+                name,
+                shape: &tensor.shape,
+                values: ValuesToWrite::from(&tensor.values),
+            })
+            .collect();
+        write_safetensors(&mut std::fs::File::create(&file).unwrap(), &tensors, None).unwrap();
+        let head = |state: &StateDict| match &state.tensors.last().unwrap().1.values {
+            Values::F32(values) => values.clone(),
+            other => panic!("{other:?}"),
+        };
+        let classes = ["a", "b", "c"].map(String::from);
+        let model = Model::from_weights(architecture, &file, Some(&classes), 32)?;
+        assert_eq!(model.description.head(), Head::Stock { classes: 3 });
+        Ok((head(&state), head(&model.store.state_dict(ParameterSet::Live))))
+    }
+
+    #[test]
+    fn a_linear_layer_in_a_sequential_is_the_head() {
+        let (written, read) = reopened("resnet18", |name| name.replacen("fc.", "fc.1.", 1)).unwrap();
+        assert_eq!(written, read);
+        // Two layers are no such head.
+        let error =
+            reopened("resnet18", |name| name.replace("fc.weight", "fc.0.weight").replace("fc.bias", "fc.2.bias"));
+        assert!(error.err().unwrap().to_string().contains("resnet18"));
+        // Within VGG's classifier, whose other layers keep their names.
+        let named = |names: &[&str]| {
+            let tensor = StateTensor { shape: vec![1], values: Values::F32(vec![0.0]) };
+            StateDict { tensors: names.iter().map(|name| (name.to_string(), tensor.clone())).collect() }
+        };
+        let mut state = named(&["classifier.3.bias", "classifier.6.2.weight", "classifier.6.2.bias"]);
+        unwrap_linear(&mut state, "classifier.6");
+        assert_eq!(state, named(&["classifier.3.bias", "classifier.6.weight", "classifier.6.bias"]));
+    }
 }

@@ -1,5 +1,6 @@
 //! Running a model over images.
 
+use crate::ahead::in_order;
 use crate::compiled::Compiled;
 use roentgen_data::{
     Augment, Batch, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode_frame,
@@ -11,7 +12,7 @@ use roentgen_nn::{
 use roentgen_run::config;
 use roentgen_run::predictions::{Prediction, largest};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Images in one forward pass of evaluation, where memory suffices: no result depends on it.
@@ -203,55 +204,53 @@ impl Predictor {
         frame: Option<NonZeroU32>,
         mut deliver: impl FnMut(Result<FilePrediction, (PathBuf, DataError)>) -> bool,
     ) -> Result<(), EngineError> {
-        let limits = Limits::default();
-        for chunk in paths.chunks(self.compiled.batch) {
-            let decoded = self.decode_all(chunk, &limits, frame);
-            let mut images = Vec::new();
-            decoded.iter().flatten().for_each(|tensor| images.extend_from_slice(tensor));
-            let mut logits = Vec::new();
-            if !images.is_empty() {
-                logits = self.compiled.logits(store, ParameterSet::Live, &images)?;
-            }
-            let mut answers = logits.chunks_exact(self.compiled.classes);
-            for (path, result) in chunk.iter().zip(decoded) {
-                let goes_on = deliver(match result {
-                    Ok(_) => {
-                        let logits = answers.next().expect("one row of logits for each decoded image").to_vec();
-                        Ok(FilePrediction::new(path.clone(), logits))
-                    }
-                    Err(error) => Err((path.clone(), error)),
-                });
-                if !goes_on {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn decode_all(
-        &self,
-        paths: &[PathBuf],
-        limits: &Limits,
-        frame: Option<NonZeroU32>,
-    ) -> Vec<Result<Vec<f32>, DataError>> {
-        let transform = &self.transform;
-        let one = |path: &Path| {
-            let image = decode_frame(path, limits, frame)?;
+        let (transform, batch) = (self.transform, self.compiled.batch);
+        let decoded = |number: usize| {
+            let image = decode_frame(&paths[number], &Limits::default(), frame)?;
             let mut tensor = vec![0.0; transform.tensor_len()];
             transform.apply(&image, None, &mut tensor);
             Ok(tensor)
         };
-        let share = paths.len().div_ceil(self.threads).max(1);
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = paths
-                .chunks(share)
-                .map(|part| scope.spawn(move || part.iter().map(|path| one(path)).collect::<Vec<_>>()))
-                .collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            workers.into_iter().flat_map(join).collect()
-        })
+        // What the network works on next is decoded meanwhile, by every thread.
+        let ahead = batch.max(2 * self.threads);
+        let mut waiting = Vec::with_capacity(batch);
+        let mut outcome = Ok(true);
+        in_order(paths.len(), self.threads, ahead, decoded, |number, result| {
+            waiting.push(result);
+            if waiting.len() < batch && number + 1 < paths.len() {
+                return true;
+            }
+            let first = number + 1 - waiting.len();
+            outcome = self.answer(store, &paths[first..=number], &mut waiting, &mut deliver);
+            matches!(outcome, Ok(true))
+        });
+        outcome.map(|_| ())
+    }
+
+    /// Runs over the images of a batch that could be decoded, and delivers what became of all; whether more is wanted.
+    fn answer(
+        &mut self,
+        store: &mut ParameterStore,
+        paths: &[PathBuf],
+        decoded: &mut Vec<Result<Vec<f32>, DataError>>,
+        deliver: &mut impl FnMut(Result<FilePrediction, (PathBuf, DataError)>) -> bool,
+    ) -> Result<bool, EngineError> {
+        let mut images = Vec::new();
+        decoded.iter().flatten().for_each(|tensor| images.extend_from_slice(tensor));
+        let logits = match images.is_empty() {
+            true => Vec::new(),
+            false => self.compiled.logits(store, ParameterSet::Live, &images)?,
+        };
+        let mut answers = logits.chunks_exact(self.compiled.classes);
+        let goes_on = paths.iter().zip(decoded.drain(..)).all(|(path, result)| {
+            deliver(match result {
+                Ok(_) => {
+                    let logits = answers.next().expect("one row of logits for each decoded image").to_vec();
+                    Ok(FilePrediction::new(path.clone(), logits))
+                }
+                Err(error) => Err((path.clone(), error)),
+            })
+        });
+        Ok(goes_on)
     }
 }

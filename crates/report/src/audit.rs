@@ -109,6 +109,9 @@ pub struct Audit {
     pub format_version: u32,
     /// The data set's folder.
     pub data: String,
+    /// What a run on the same data has as its fingerprint; `None` where it was not computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_fingerprint: Option<String>,
     /// Images that were looked at.
     pub images: usize,
     /// What can be said of patients and splits, in a sentence.

@@ -4,9 +4,9 @@
 use crate::numerals::{counted, four_decimals, percent, thousands};
 use crate::page::{notices, run_name};
 use crate::scores::{evaluated_splits, headline, read_metrics};
-use crate::settings::{DataCounts, Row, commands, data_counts, environment_rows, settings};
+use crate::settings::{DataCounts, Row, audit_command, commands, data_counts, environment_rows, settings};
 use crate::{ReportError, templates};
-use roentgen_eval::Metrics;
+use roentgen_eval::{Estimate, Metrics};
 use roentgen_run::card::{CardStatements, QUESTIONS};
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::{Environment, ImagesBySource};
@@ -107,7 +107,8 @@ pub fn write_card(run: &RunDirectory) -> Result<(ModelCard, [PathBuf; 2]), Repor
         commands: commands(run, &config, environment.as_ref(), &splits),
         metrics,
     };
-    let text = templates::render(templates::CARD, MarkdownContext::new(&card, environment.as_ref(), &splits))?;
+    let context = MarkdownContext::new(&card, environment.as_ref(), &splits, audit_command(run, &config));
+    let text = templates::render(templates::CARD, context)?;
     write_atomically(&run.card_file(), |file| file.write_all(tidy(&text).as_bytes()))?;
     write_atomically(&run.card_document_file(), |file| {
         serde_json::to_writer_pretty(&mut *file, &card)?;
@@ -200,6 +201,7 @@ struct MarkdownContext<'a> {
     sources: Vec<SourceRow<'a>>,
     skipped_images: usize,
     audit: Vec<Summary>,
+    audit_command: String,
     settings: &'a [Row],
     evaluations: Vec<EvaluationContext<'a>>,
     limits: &'a [String],
@@ -268,7 +270,12 @@ struct ThresholdRow {
 }
 
 impl<'a> MarkdownContext<'a> {
-    fn new(card: &'a ModelCard, environment: Option<&'a Environment>, splits: &'a [String]) -> MarkdownContext<'a> {
+    fn new(
+        card: &'a ModelCard,
+        environment: Option<&'a Environment>,
+        splits: &'a [String],
+        audit_command: String,
+    ) -> MarkdownContext<'a> {
         let statement = |&(key, question): &(&'static str, &'static str)| Statement {
             key,
             // `intended_use` reads as "Intended use".
@@ -293,7 +300,8 @@ impl<'a> MarkdownContext<'a> {
             data: environment.map(data_counts),
             sources: sources.into_iter().flatten().flat_map(by_split).collect(),
             skipped_images: card.data.as_ref().map_or(0, |data| data.skipped_images),
-            audit: card.audit.as_ref().map(summary).unwrap_or_default(),
+            audit: card.audit.as_ref().map(|audit| summary(audit, environment)).unwrap_or_default(),
+            audit_command,
             settings: &card.settings,
             evaluations: splits.iter().filter_map(|split| Some(evaluation(split, card.metrics.get(split)?))).collect(),
             limits: &card.limits,
@@ -379,9 +387,12 @@ fn evaluation<'a>(split: &'a str, metrics: &'a Metrics) -> EvaluationContext<'a>
     }
 }
 
-/// An audit in lines: its findings by level and in their own words; of its other parts a text or number as it is, of a
-/// list how long it is.
-fn summary(audit: &serde_json::Value) -> Vec<Summary> {
+/// Parts of `audit.json` that are no findings.
+const NO_FINDINGS: [&str; 3] = ["format_version", "method", "data_fingerprint"];
+
+/// An audit in lines: whether it is of the run's data; its findings by level and in their own words; the most telling
+/// shortcut; of its other parts a text or number as it is, of a list how long it is.
+fn summary(audit: &serde_json::Value, environment: Option<&Environment>) -> Vec<Summary> {
     use serde_json::Value;
     let value = |value: &Value| match value {
         Value::Null => "none".to_owned(),
@@ -393,8 +404,19 @@ fn summary(audit: &serde_json::Value) -> Vec<Summary> {
         return vec![Summary { name: "audit.json".into(), value: value(audit) }];
     };
     let mut lines = Vec::new();
-    for (name, part) in parts.iter().filter(|(name, _)| *name != "format_version") {
-        lines.push(Summary { name: name.replace('_', " "), value: value(part) });
+    let own = environment.map(|environment| &environment.data_fingerprint).filter(|own| !own.is_empty());
+    if let (Some(own), Some(audited)) = (own, audit["data_fingerprint"].as_str())
+        && own != audited
+    {
+        let value = "the audit is of other data, or of other splits, than this model was trained on".to_owned();
+        lines.push(Summary { name: "warning".into(), value });
+    }
+    for (name, part) in parts.iter().filter(|(name, _)| !NO_FINDINGS.contains(&name.as_str())) {
+        let value = match (name.as_str(), part) {
+            ("shortcuts", Value::Array(shortcuts)) => told_by_shortcuts(shortcuts),
+            _ => value(part),
+        };
+        lines.push(Summary { name: name.replace('_', " "), value });
         for finding in part.as_array().into_iter().flatten() {
             if let (Some(level), Some(words)) = (finding["level"].as_str(), finding["summary"].as_str()) {
                 lines.push(Summary { name: level.to_owned(), value: words.to_owned() });
@@ -402,6 +424,27 @@ fn summary(audit: &serde_json::Value) -> Vec<Summary> {
         }
     }
     lines
+}
+
+/// How many features of the files give something away, and what the most telling one does.
+fn told_by_shortcuts(shortcuts: &[serde_json::Value]) -> String {
+    let suspicious = shortcuts.iter().filter(|shortcut| shortcut["suspicious"] == true).count();
+    let text = match (suspicious, shortcuts.len()) {
+        (_, 0) => return "no feature of the files was compared".to_owned(),
+        (0, all) => format!("none of {all} is suspicious"),
+        (some, all) => format!("{some} of {all} suspicious"),
+    };
+    let areas = shortcuts.iter().filter_map(|shortcut| {
+        let area = serde_json::from_value::<Estimate>(shortcut["auroc"].clone()).ok()?;
+        Some((area.value?, area, shortcut))
+    });
+    match areas.max_by(|(one, ..), (other, ..)| one.total_cmp(other)) {
+        Some((_, area, shortcut)) => {
+            let words = |key: &str| shortcut[key].as_str().unwrap_or("?").to_owned();
+            format!("{text}; the most telling is {}, which tells {} by AUROC {area}", words("feature"), words("target"))
+        }
+        None => text,
+    }
 }
 
 /// Without the empty lines in a row that a template leaves.

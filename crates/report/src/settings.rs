@@ -227,13 +227,30 @@ pub(crate) fn leak_notice(environment: &Environment) -> Option<String> {
 
 /// What the run ran on.
 pub(crate) fn environment_rows(environment: &Environment) -> Vec<Row> {
-    vec![
+    let mut rows = vec![
         row("Program", format!("roentgen {}", environment.version)),
         row("Platform", &environment.platform),
         row("Instruction set", &environment.instruction_set),
         row("Threads", environment.threads.to_string()),
-        row("Fingerprint of the data", &environment.data_fingerprint),
-    ]
+    ];
+    // An imported model may name no data.
+    if !environment.data_fingerprint.is_empty() {
+        rows.push(row("Fingerprint of the data", &environment.data_fingerprint));
+    }
+    rows
+}
+
+/// The command that audits the run's data for its card.
+pub(crate) fn audit_command(run: &RunDirectory, config: &Config) -> String {
+    format!("roentgen audit --data {} --json > {}", own_data(config), quoted(&run.audit_file()))
+}
+
+/// The run's data as a command names them.
+fn own_data(config: &Config) -> String {
+    match config.data.root.as_os_str().is_empty() {
+        true => "DIR".to_owned(),
+        false => quoted(&config.data.root),
+    }
 }
 
 /// The commands that make the run and its evaluations again.
@@ -248,19 +265,20 @@ pub(crate) fn commands(
         name.push("-again");
         quoted(Path::new(&name))
     };
-    let own_data = match config.data.root.as_os_str().is_empty() {
-        true => "DIR".to_owned(),
-        false => quoted(&config.data.root),
-    };
+    let own_data = own_data(config);
     let mut commands = vec![match (config.is_imported(), environment) {
         (true, Some(environment)) => {
             let [weights, arch, classes] =
                 [&config.network.weights, &config.network.architecture, &environment.classes.join(",")]
                     .map(|text| quoted(Path::new(text)));
             let size = config.data.image_size;
+            let positive = config.data.positive.as_deref();
+            let positive =
+                positive.map(|class| format!(" --positive {}", quoted(Path::new(class)))).unwrap_or_default();
             let data = if own_data == "DIR" { String::new() } else { format!(" --data {own_data}") };
             format!(
-                "roentgen import {weights} --arch {arch} --classes {classes} --image-size {size}{data} --out {again}"
+                "roentgen import {weights} --arch {arch} --classes {classes}{positive} --image-size {size}{data} --out \
+                 {again}"
             )
         }
         _ => format!("roentgen train --config {} --out {again}", quoted(&run.config_file())),

@@ -80,7 +80,7 @@ const chosen = () => models[Math.max(0, byId("model").selectedIndex)];
 async function classify(files) {
   const model = chosen();
   if (!model || files.length === 0) return;
-  const waiting = [...files].map((file) => ({ file, article: placeFor(file) }));
+  const waiting = [...files].map((file) => ({ file, article: placeFor(file, model) }));
   const total = waiting.length;
   let done = 0;
   let failed = 0;
@@ -104,8 +104,39 @@ async function classify(files) {
   await Promise.all(Array.from({ length: AT_ONCE }, work));
 }
 
-/** A place for the result of a file, the newest on top. */
-function placeFor(file) {
+/** What was dropped, with the files that lie in folders, sorted by name; hidden files are left out. */
+async function dropped(transfer) {
+  const files = [...transfer.files];
+  // Asked for at once: what was dropped is forgotten while this waits.
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return files;
+  try {
+    const found = (await Promise.all(entries.map(filesOf))).flat();
+    if (found.length === 0) byId("status").textContent = "There are no files in this folder.";
+    return found;
+  } catch (error) {
+    byId("status").textContent = `The folder cannot be read: ${error.message}`;
+    return [];
+  }
+}
+
+/** The files of a file or folder that was dropped. */
+async function filesOf(entry) {
+  const answer = (ask) => new Promise((resolve, reject) => ask(resolve, reject));
+  if (entry.isFile) return [await answer((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const inside = [];
+  // It hands out some at a time, and none in the end.
+  for (let part = [entry]; part.length > 0; ) {
+    part = await answer((resolve, reject) => reader.readEntries(resolve, reject));
+    inside.push(...part.filter(({ name }) => !name.startsWith(".")));
+  }
+  inside.sort((one, other) => (one.name < other.name ? -1 : 1));
+  return (await Promise.all(inside.map(filesOf))).flat();
+}
+
+/** A place for the result of a file, the newest on top; of several models it says which one answers. */
+function placeFor(file, model) {
   const article = byId("result").content.firstElementChild.cloneNode(true);
   numbers += 1;
   const title = article.querySelector("h2");
@@ -116,6 +147,7 @@ function placeFor(file) {
     article.querySelector(`.${name}`).id = `${name}-${numbers}`;
     article.querySelector(`.${name}-label`).htmlFor = `${name}-${numbers}`;
   }
+  if (models.length > 1) article.querySelector(".by").textContent = `Model: ${model.name}`;
   article.querySelector(".verdict").textContent = "waiting\u2026";
   byId("results").prepend(article);
   return article;
@@ -128,6 +160,10 @@ const upload = (file) => {
 };
 
 async function classifyOne(model, file, article) {
+  // Within a request this would look like a server that is gone.
+  await file.slice(0, 1).arrayBuffer().catch(() => {
+    throw new Refused(0, "it cannot be read: it is a folder, or was moved or changed", "a file that can be read");
+  });
   const name = encodeURIComponent(model.name);
   const { predictions } = await call(`v1/predict?model=${name}`, upload(file));
   showPrediction(article, predictions[0]);
@@ -145,17 +181,35 @@ async function classifyOne(model, file, article) {
   }
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+/** A share and another in percent, with the digits that it takes to tell them, and the other from all and nothing, apart. */
+function percents(one, other) {
+  const alike = (a, b, digits) => a !== b && percent(a, digits) === percent(b, digits);
+  let digits = 1;
+  while (digits < 15 && [one, 0, 1].some((share) => alike(share, other, digits))) digits += 1;
+  return [percent(one, digits), percent(other, digits)];
+}
+
+/** The positive class with its probability, and how that compares with the threshold. */
+function compared({ probabilities, positive, threshold, reaches_threshold: reaches }) {
+  // No probability is as large: the rule that chose it calls nothing positive.
+  if (threshold > 1) {
+    return [`${positive} ${percent(probabilities[positive])}`, `; the threshold lies above 100 %: no image is called ${positive}.`];
+  }
+  const [probability, least] = percents(probabilities[positive], threshold);
+  return [`${positive} ${probability}`, ` ${reaches ? "reaches" : "stays below"} the threshold of ${least}.`];
+}
 
 function showPrediction(article, prediction) {
-  const { probabilities, positive, threshold, reaches_threshold: reaches } = prediction;
+  const { probabilities, positive, threshold } = prediction;
   const verdict = article.querySelector(".verdict");
   verdict.textContent = "";
   if (positive === undefined) {
     verdict.append(element("strong", prediction.predicted), ` has the largest probability, ${percent(probabilities[prediction.predicted])}.`);
   } else {
-    const word = reaches ? "reaches" : "stays below";
-    verdict.append(element("strong", `${positive} ${percent(probabilities[positive])}`), ` ${word} the threshold of ${percent(threshold)}.`);
+    const [found, comparison] = compared(prediction);
+    verdict.append(element("strong", found), comparison);
     article.querySelector(".source").textContent = `Threshold: ${prediction.threshold_source}.`;
   }
   const rows = Object.entries(probabilities).map(([name, probability]) => {
@@ -233,6 +287,14 @@ function showRefusal(article, refused) {
 
 const number = (value, digits = 3) => (value === null || value === undefined ? "undefined" : value.toFixed(digits));
 
+/** A threshold, with the digits that it takes to tell it from 0 and 1; above 1 it is for no image. */
+function least(threshold) {
+  if (threshold > 1) return "above 1, so for no image,";
+  let digits = 4;
+  while (threshold % 1 !== 0 && digits < 15 && Number(number(threshold, digits)) % 1 === 0) digits += 1;
+  return number(threshold, digits);
+}
+
 /** A table of two columns, and its name for whoever does not see what stands above it. */
 function pairs(title, rows) {
   const table = element("table", undefined, "pairs");
@@ -294,7 +356,7 @@ async function showCard() {
     const patients = card.patients?.[split];
     return `${split}: ${parts.join(", ")}${patients === undefined ? "" : ` (${patients} patients)`}`;
   });
-  const threshold = card.threshold === null ? null : `${number(card.threshold, 4)} for ${card.positive}: ${card.threshold_source}`;
+  const threshold = card.threshold === null ? null : `${least(card.threshold)} for ${card.positive}: ${card.threshold_source}`;
   const parts = [
     pairs("The model", [
       ["Name", card.name],
@@ -370,7 +432,7 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     byId("drop").classList.toggle("over", name === "dragover");
-    if (name === "drop") classify(event.dataTransfer.files);
+    if (name === "drop") dropped(event.dataTransfer).then(classify);
   });
 }
 begin();

@@ -2,6 +2,7 @@
 
 use crate::admission::Admission;
 use crate::counters::{Counters, Gauges};
+use crate::decoders::Decoders;
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::worker::SharedEngine;
@@ -14,6 +15,7 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) counters: Arc<Counters>,
     pub(crate) admission: Admission,
+    pub(crate) decoders: Arc<Decoders>,
     engine: SharedEngine,
     sources: Vec<ModelSource>,
     registry: RwLock<Arc<Registry>>,
@@ -31,8 +33,9 @@ impl App {
         let counters = Arc::new(Counters::default());
         let registry = Registry::open(&engine, &sources, &settings, &counters)?;
         let admission = Admission::new(settings.limits, decoded_ahead);
+        let decoders = Arc::new(Decoders::new(engine.threads(), settings.limits.pixels));
         let registry = RwLock::new(Arc::new(registry));
-        Ok(App { settings, counters, admission, engine, sources, registry, reloading: Mutex::new(()) })
+        Ok(App { settings, counters, admission, decoders, engine, sources, registry, reloading: Mutex::new(()) })
     }
 
     /// The models of this moment.
@@ -66,9 +69,13 @@ impl App {
     pub(crate) fn gauges(&self) -> Gauges {
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let models = &self.registry().models;
+        // In this order: an image that is counted as being decoded has its bytes counted too.
+        let body_bytes = self.admission.body_bytes();
         Gauges {
+            decoding: self.decoders.images(),
+            overdue: self.decoders.overdue(self.settings.limits.request_time),
             images: self.admission.waiting_images(),
-            body_bytes: self.admission.body_bytes(),
+            body_bytes,
             models: models
                 .iter()
                 .map(|model| [model.name.clone(), text(&model.description["architecture"]), model.sha256.clone()])
@@ -76,11 +83,16 @@ impl App {
         }
     }
 
-    /// Whether the inference thread still takes work.
+    /// Whether an image that came now could be answered.
     pub(crate) fn is_ready(&self) -> Result<(), Refusal> {
-        if self.registry().is_alive() {
-            return Ok(());
+        if !self.registry().is_alive() {
+            return Err(Refusal::busy("the inference thread has stopped"));
         }
-        Err(Refusal::busy("the inference thread has stopped"))
+        let limit = self.settings.limits.request_time;
+        if self.decoders.all_overdue(limit) {
+            let seconds = limit.as_secs_f64();
+            return Err(Refusal::busy(format!("every decoder has been at one image for more than {seconds} s")));
+        }
+        Ok(())
     }
 }

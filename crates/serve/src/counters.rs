@@ -49,7 +49,8 @@ struct Tables {
     /// By model and kind of work: images, and the seconds that the inference thread took for them.
     work: BTreeMap<(String, &'static str), (u64, f64)>,
     batches: Histogram,
-    decoded_s: f64,
+    /// Images that went through a decoder, and the seconds that it took.
+    decoded: (u64, f64),
 }
 
 /// Everything that is counted. Names of models are labels; nothing of a request is kept.
@@ -68,6 +69,9 @@ pub(crate) struct Gauges {
     pub(crate) images: usize,
     /// Bytes of bodies in the server, in whole blocks.
     pub(crate) body_bytes: usize,
+    /// Images that are being decoded, and those of them that nobody can wait for any more.
+    pub(crate) decoding: usize,
+    pub(crate) overdue: usize,
     /// Name, architecture and hash of each model.
     pub(crate) models: Vec<[String; 3]>,
 }
@@ -85,7 +89,10 @@ impl Counters {
     }
 
     pub(crate) fn decoded(&self, took: Duration) {
-        self.tables().decoded_s += took.as_secs_f64();
+        let mut tables = self.tables();
+        let (images, seconds) = &mut tables.decoded;
+        *images += 1;
+        *seconds += took.as_secs_f64();
     }
 
     pub(crate) fn predicted(&self, model: &str, images: usize, took: Duration) {
@@ -124,8 +131,10 @@ impl Counters {
         for ((model, work), (_, seconds)) in &tables.work {
             line(out, format_args!("roentgen_compute_seconds_total{{model=\"{model}\",work=\"{work}\"}} {seconds}"));
         }
+        head(out, "roentgen_images_decoded_total", "counter", "Images that were decoded, or could not be.");
+        line(out, format_args!("roentgen_images_decoded_total {}", tables.decoded.0));
         head(out, "roentgen_decode_seconds_total", "counter", "Time of the threads that decode images.");
-        line(out, format_args!("roentgen_decode_seconds_total {}", tables.decoded_s));
+        line(out, format_args!("roentgen_decode_seconds_total {}", tables.decoded.1));
         head(out, "roentgen_batch_images", "histogram", "Images of a batch of predictions.");
         tables.batches.write(out, "roentgen_batch_images", "", &IMAGES);
         head(out, "roentgen_reloads_total", "counter", "Times that the models were read anew.");
@@ -136,6 +145,10 @@ impl Counters {
         line(out, format_args!("roentgen_images_waiting {}", gauges.images));
         head(out, "roentgen_body_bytes", "gauge", "Memory that the bodies of requests in progress take.");
         line(out, format_args!("roentgen_body_bytes {}", gauges.body_bytes));
+        head(out, "roentgen_images_decoding", "gauge", "Images that are being decoded, waited for or not.");
+        line(out, format_args!("roentgen_images_decoding {}", gauges.decoding));
+        head(out, "roentgen_decoders_overdue", "gauge", "Decoders at one image for longer than a request may take.");
+        line(out, format_args!("roentgen_decoders_overdue {}", gauges.overdue));
         if let Some(bytes) = resident_bytes() {
             head(out, "process_resident_memory_bytes", "gauge", "Resident memory of the process.");
             line(out, format_args!("process_resident_memory_bytes {bytes}"));
@@ -189,7 +202,13 @@ mod tests {
         counters.answered("/v1/predict", StatusCode::OK, Duration::from_millis(20));
         counters.answered("/v1/predict", StatusCode::OK, Duration::from_millis(30));
         counters.predicted("a", 3, Duration::from_secs(1));
-        let gauges = Gauges { images: 5, body_bytes: 0, models: vec![["a".into(), "resnet18".into(), "ff".into()]] };
+        let gauges = Gauges {
+            images: 5,
+            body_bytes: 0,
+            decoding: 2,
+            overdue: 1,
+            models: vec![["a".into(), "resnet18".into(), "ff".into()]],
+        };
         let text = counters.text(&gauges);
         for expected in [
             "roentgen_requests_total{route=\"/v1/predict\",status=\"200\"} 2",
@@ -198,6 +217,8 @@ mod tests {
             "roentgen_images_total{model=\"a\",work=\"predict\"} 3",
             "roentgen_batch_images_bucket{le=\"4\"} 1",
             "roentgen_images_waiting 5",
+            "roentgen_images_decoding 2",
+            "roentgen_decoders_overdue 1",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
         }

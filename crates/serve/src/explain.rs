@@ -14,6 +14,7 @@ use bytes::Bytes;
 use roentgen_infer::explain::{ExplainError, Method};
 use roentgen_report::ReportError;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -32,6 +33,8 @@ pub(crate) struct Wanted {
     method: Option<String>,
     /// The class to explain; the predicted one where absent.
     class: Option<String>,
+    /// The frame, counted from 1, of images that have several.
+    frame: Option<NonZeroU32>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +79,7 @@ pub(crate) async fn explain(
     wanted: Result<Query<Wanted>, QueryRejection>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
-    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&method=NAME&class=NAME"))?;
+    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&method=NAME&class=NAME&frame=N"))?;
     let registry = app.registry();
     let model = registry.find(wanted.model.as_deref())?;
     let served = &registry.models[model];
@@ -89,12 +92,13 @@ pub(crate) async fn explain(
         known.iter().position(|class| *class == name).ok_or_else(|| refuse("class", &name, &known))
     });
     let class = class.transpose()?;
-    let named = wanted.method.as_deref().unwrap_or(METHODS[0].0);
+    // In a query a bare `+` stands for a blank: `?method=grad-cam++`, as it is printed, arrives with two.
+    let named = wanted.method.as_deref().unwrap_or(METHODS[0].0).replace(' ', "+");
     let method = METHODS.iter().find(|(name, _)| *name == named).map(|(_, method)| *method);
-    let method = method.ok_or_else(|| refuse("method", named, &METHODS.map(|(name, _)| name)))?;
+    let method = method.ok_or_else(|| refuse("method", &named, &METHODS.map(|(name, _)| name)))?;
     let as_picture = accepts_pictures_alone(request.headers());
     let work = move |one| explain_one(one, method, class, as_picture);
-    let mut explanations = for_each_image(&app, &registry, model, request, work).await?;
+    let mut explanations = for_each_image(&app, &registry, model, wanted.frame, request, work).await?;
     let room = explanations.iter_mut().filter_map(|explained| explained.room.take()).collect();
     if !as_picture {
         let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
@@ -128,7 +132,7 @@ fn sent(kind: &'static str, bytes: Vec<u8>, room: Vec<OwnedSemaphorePermit>) -> 
 async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture: bool) -> Result<Explained, Refusal> {
     let served = &one.registry.models[one.model];
     let room = one.app.admission.explanation()?;
-    let decoded = decode(&one.app, served.transform, &one.upload, |image| Shown::new(&image)).await?;
+    let decoded = decode(&one, |image| Shown::new(&image)).await?;
     let work = |reply| Work::Explain(method, class, reply);
     let explained = one.registry.ask(one.model, decoded.tensor, decoded.place, work).await?;
     let explained = explained.map_err(|error| match error {

@@ -13,6 +13,7 @@ mod app;
 mod body;
 mod connection;
 mod counters;
+mod decoders;
 mod error;
 mod explain;
 mod guard;

@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
-use roentgen_data::decode::decode_bytes;
-use roentgen_data::{Image, Limits, Transform};
+use roentgen_data::decode::{decode_frame_bytes, pixels_of};
+use roentgen_data::{Image, Limits};
 use roentgen_nn::loss::softmax;
 use roentgen_run::predictions::largest;
 use serde::{Deserialize, Serialize, Serializer};
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,6 +29,8 @@ use tokio::time::timeout;
 pub(crate) struct Wanted {
     /// The model by name; the first where absent.
     model: Option<String>,
+    /// The frame, counted from 1, of images that have several.
+    frame: Option<NonZeroU32>,
 }
 
 /// What a model says of an image.
@@ -94,10 +97,10 @@ pub(crate) async fn predict(
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
-    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME"))?;
+    let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&frame=N"))?;
     let registry = app.registry();
     let model = registry.find(wanted.model.as_deref())?;
-    let predictions = for_each_image(&app, &registry, model, request, predict_one).await?;
+    let predictions = for_each_image(&app, &registry, model, wanted.frame, request, predict_one).await?;
     Ok(json_response(StatusCode::OK, &Answer { model: &registry.models[model].name, predictions }))
 }
 
@@ -112,12 +115,20 @@ pub(crate) struct One {
     pub(crate) registry: Arc<Registry>,
     pub(crate) model: usize,
     pub(crate) upload: Upload,
+    frame: Option<NonZeroU32>,
+    held: Arc<Held>,
+}
+
+/// What a request has taken of the server: given back when its last image is done with, also where nobody waits for it.
+struct Held {
+    _room: Option<OwnedSemaphorePermit>,
+    _places: OwnedSemaphorePermit,
 }
 
 async fn predict_one(one: One) -> Result<Prediction, Refusal> {
     let served = &one.registry.models[one.model];
     // Nothing is kept of the image while its tensor waits.
-    let decoded = decode(&one.app, served.transform, &one.upload, drop).await?;
+    let decoded = decode(&one, drop).await?;
     let logits = one.registry.ask(one.model, decoded.tensor, decoded.place, Work::Predict).await?;
     let logits = logits.map_err(|error| Refusal::internal(error.to_string()))?;
     Ok(Prediction::new(served, one.upload.name, logits))
@@ -129,16 +140,17 @@ pub(crate) async fn for_each_image<T: Send + 'static, F: Future<Output = Result<
     app: &Arc<App>,
     registry: &Arc<Registry>,
     model: usize,
+    frame: Option<NonZeroU32>,
     request: Request<Body>,
     work: impl Fn(One) -> F,
 ) -> Result<Vec<T>, Refusal> {
     let limits = &app.settings.limits;
-    let Uploads { images, room: _room } = images(request, limits, &app.admission).await?;
-    let _places = app.admission.images(images.len())?;
+    let Uploads { images, room } = images(request, limits, &app.admission).await?;
+    let held = Arc::new(Held { _places: app.admission.images(images.len())?, _room: room });
     // Dropped with everything in it where the client goes or the time is over.
     let mut tasks = JoinSet::new();
     for (index, upload) in images.into_iter().enumerate() {
-        let work = work(One { app: app.clone(), registry: registry.clone(), model, upload });
+        let work = work(One { app: app.clone(), registry: registry.clone(), model, upload, frame, held: held.clone() });
         tasks.spawn(async move { (index, work.await) });
     }
     let gather = async {
@@ -166,25 +178,42 @@ pub(crate) struct Decoded<T> {
 
 /// Decodes and transforms an image as evaluation does, on one of the threads for it. An image can take a hundred times
 /// the memory of its tensor: `keep` says what remains of it.
+///
+/// Whoever stops waiting before its turn has come takes the image along; afterwards the decoder keeps it to its end.
 pub(crate) async fn decode<T: Send + 'static>(
-    app: &Arc<App>,
-    transform: Transform,
-    upload: &Upload,
+    one: &One,
     keep: impl FnOnce(Image) -> T + Send + 'static,
 ) -> Result<Decoded<T>, Refusal> {
+    let app = &one.app;
     let place = app.admission.decoded().await;
-    let (app, name, bytes) = (app.clone(), upload.name.clone(), upload.bytes.clone());
+    let turn = app.decoders.turn().await;
+    let (held, bytes) = (one.held.clone(), one.upload.bytes.clone());
+    let look = move || {
+        let pixels = pixels_of(&bytes).unwrap_or(0);
+        (turn, bytes, held, pixels)
+    };
+    let (mut turn, bytes, held, pixels) = on_decoder(look).await?;
+    turn.make_room(pixels).await;
+    let frame = one.frame;
+    let (app, name, transform) = (app.clone(), one.upload.name.clone(), one.registry.models[one.model].transform);
     let work = move || {
         let begun = Instant::now();
         let pixels = app.settings.limits.pixels;
         let limits = Limits { pixels, ..Limits::default() };
-        let decoded = decode_bytes(&name, &bytes, &limits).map(|image| {
+        let decoded = decode_frame_bytes(&name, &bytes, &limits, frame).map(|image| {
             let mut tensor = vec![0.0; transform.tensor_len()];
             transform.apply(&image, None, &mut tensor);
             Decoded { kept: keep(image), tensor, place }
         });
         app.counters.decoded(begun.elapsed());
+        // In this order: as long as an image is counted as being decoded, its bytes are as well.
+        drop(turn);
+        drop((bytes, held));
         decoded.map_err(|error| Refusal::image(&error, pixels))
     };
-    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::internal(error.to_string()))?
+    on_decoder(work).await?
+}
+
+async fn on_decoder<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::internal(error.to_string()))
 }

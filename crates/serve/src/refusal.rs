@@ -42,6 +42,10 @@ impl Refusal {
             }
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
+        if let DataError::SeveralFrames { file, frames } = error {
+            let expected = format!("one of them: add ?frame=N to the address, with N from 1 to {frames}");
+            return Refusal::new(status, format!("{file}: has {frames} frames, and an image is one"), expected);
+        }
         let expected = format!("a radiograph as PNG, JPEG or DICOM of at most {} million pixels", pixels as f64 / 1e6);
         Refusal::new(status, error.to_string(), expected)
     }

@@ -91,11 +91,13 @@ impl Decision {
                 Ok(Decision { positive, threshold, source })
             }
             None if choice.is_some() => Err(ServeError::NoThreshold { run: run.to_owned(), rule: wanted.name() }),
-            None => Ok(Decision {
-                positive,
-                threshold: 0.5,
-                source: "0.5, not calibrated: the run has no evaluation".into(),
-            }),
+            None => {
+                let lacks = match evaluation {
+                    None => "no evaluation",
+                    Some(_) => "an evaluation, and no threshold was fitted for it",
+                };
+                Ok(Decision { positive, threshold: 0.5, source: format!("0.5, not calibrated: the run has {lacks}") })
+            }
         }
     }
 }
@@ -131,6 +133,8 @@ fn evaluations(run: &RunDirectory) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roentgen_eval::Predictions;
+    use roentgen_run::draw::{Purpose, stream};
 
     #[test]
     fn choices_are_read() {
@@ -154,12 +158,23 @@ mod tests {
         assert!(error.contains("metrics-test.json") && error.contains("roentgen evaluate"), "{error}");
     }
 
+    fn without_thresholds() -> Metrics {
+        let classes = ["normal".to_owned(), "infected".to_owned()];
+        let predictions =
+            Predictions::new(classes.to_vec(), vec![0, 1, 1], vec![0, 1, 0], vec![0.9, 0.1, 0.2, 0.8, 0.6, 0.4])
+                .unwrap();
+        Metrics::evaluate(&predictions, 1, &|resample| stream(0, Purpose::Bootstrap, 0, resample)).unwrap()
+    }
+
     #[test]
     fn without_an_evaluation_it_is_a_half_and_says_so() {
         let run = Path::new("runs/a");
         let decision = Decision::new(run, None, None, 1).unwrap();
         assert_eq!((decision.positive, decision.threshold), (1, 0.5));
-        assert!(decision.source.contains("not calibrated"));
+        assert!(decision.source.ends_with("not calibrated: the run has no evaluation"), "{}", decision.source);
+        let decision = Decision::new(run, None, Some(&without_thresholds()), 0).unwrap();
+        assert_eq!((decision.positive, decision.threshold), (1, 0.5));
+        assert!(decision.source.ends_with("the run has an evaluation, and no threshold was fitted for it"));
         let error = Decision::new(run, Some(ThresholdChoice::Cost), None, 1).unwrap_err().to_string();
         assert!(error.contains("runs/a") && error.contains("cost"), "{error}");
         assert_eq!(Decision::new(run, Some(ThresholdChoice::Fixed(0.1)), None, 0).unwrap().threshold, 0.1);

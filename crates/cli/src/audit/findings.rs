@@ -43,6 +43,7 @@ pub fn audit(
     Ok(Audit {
         format_version: FORMAT_VERSION,
         data: manifest.root.display().to_string(),
+        data_fingerprint: None,
         images,
         patients: patient_statement(manifest),
         findings,

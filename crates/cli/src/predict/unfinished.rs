@@ -4,11 +4,11 @@
 //! the order of the list, the bad ones included. So what is done is what stands there; a line that a kill cut off is
 //! computed again. The table that the user asked for is written from it in the end.
 
-use crate::arguments::{PrecisionName, Predict};
+use crate::arguments::Predict;
 use crate::download;
 use crate::failure::{Failure, Outcome};
-use roentgen_infer::FilePrediction;
-use roentgen_nn::Engine;
+use roentgen_infer::{FilePrediction, Model};
+use roentgen_nn::{Arithmetic, Engine, Precision};
 use roentgen_run::RunError;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -31,6 +31,12 @@ pub struct Origin {
     roentgen: String,
     /// SHA-256 of the model or weight file.
     model_sha256: String,
+    /// What a weight file alone does not say: the caller names both. `None` in what earlier versions left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    architecture: Option<String>,
+    /// Side of the network's input in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image_size: Option<usize>,
     precision: String,
     exact: bool,
     shard: Option<String>,
@@ -41,18 +47,26 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of a call with the model in `file`.
-    pub fn new(arguments: &Predict, file: &Path, engine: &dyn Engine) -> Outcome<Origin> {
+    /// Of a call with the model that lies in `file`.
+    pub fn new(
+        arguments: &Predict,
+        model: &Model,
+        file: &Path,
+        arithmetic: Arithmetic,
+        engine: &dyn Engine,
+    ) -> Outcome<Origin> {
         let description = engine.description();
         Ok(Origin {
             format_version: FORMAT_VERSION,
             roentgen: env!("CARGO_PKG_VERSION").into(),
             model_sha256: download::sha256(file)?,
-            precision: match arguments.precision {
-                PrecisionName::F32 => "f32".into(),
-                PrecisionName::Bf16 => "bf16".into(),
+            architecture: Some(model.description.architecture.clone()),
+            image_size: Some(model.network.image_size()),
+            precision: match arithmetic.precision {
+                Precision::F32 => "f32".into(),
+                Precision::Bf16 => "bf16".into(),
             },
-            exact: arguments.exact,
+            exact: arithmetic.exact,
             shard: arguments.shard.map(|shard| shard.to_string()),
             frame: arguments.frame,
             // The number of threads changes nothing.
@@ -62,9 +76,14 @@ impl Origin {
 
     /// What makes answers of `other` no part of these; `None` where they go together.
     pub fn conflict(&self, other: &Origin) -> Option<&'static str> {
+        fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.zip(other).is_some_and(|(one, other)| one != other)
+        }
         [
             (self.format_version != other.format_version, "another version of the format"),
             (self.model_sha256 != other.model_sha256, "another model"),
+            (differ(self.architecture.as_ref(), other.architecture.as_ref()), "another --arch"),
+            (differ(self.image_size, other.image_size), "another --image-size"),
             (self.precision != other.precision, "another --precision"),
             (self.exact != other.exact, "another choice of --exact"),
             (self.shard != other.shard, "another --shard"),

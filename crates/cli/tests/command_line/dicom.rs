@@ -97,6 +97,13 @@ fn dicom_is_predicted_as_the_same_picture_in_png() {
     roentgen(folder.path(), &["predict", run, "three"]).fails(1, &["three: has 3 frames", "--frame N"]);
     roentgen(folder.path(), &["predict", run, "three", "--frame", "4"]).fails(1, &["frame 4 was asked for"]);
     roentgen(folder.path(), &["predict", run, "three", "--frame", "0"]).fails(2, &["--frame"]);
+    let explain = ["explain", run, "three", "--module", "layer3", "--curve-steps", "0", "--json", "--out", "maps"];
+    roentgen(folder.path(), &explain).fails(1, &["three: has 3 frames", "--frame N"]);
+    let maps = roentgen(folder.path(), &[&explain[..], &["--frame", "2"]].concat()).succeeds();
+    let map: serde_json::Value = serde_json::from_str(&maps.stdout).unwrap();
+    let explained: Vec<f64> = map["logits"].as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap()).collect();
+    assert_eq!(explained, logits(&["three", "--frame", "2"]));
+    fs::remove_dir_all(folder.path().join("maps")).unwrap();
     let all = roentgen(folder.path(), &["predict", run, ".", "--frame", "1"]).succeeds();
     assert_eq!(all.stdout.lines().count(), 4, "a folder's DICOM file without an ending is found: {}", all.stdout);
 }

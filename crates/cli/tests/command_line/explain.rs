@@ -93,10 +93,16 @@ fn a_mask_says_where_the_lungs_are() {
     assert_eq!(found["share_of_area"].as_f64(), Some(17.0 / 35.0));
     assert!((0.0..=1.0).contains(&found["share_of_evidence"].as_f64().unwrap()), "{found}");
     assert!(found["source"].as_str().unwrap().starts_with("mask "));
-    let of_folder = share(&IMAGES, &masks);
-    assert_eq!(of_folder["share_of_evidence"], found["share_of_evidence"]);
-
+    // Of images of one name none takes the other's mask: a folder of the image's own comes first.
+    let all = ["--method", "occlusion", "--mask", masks.to_str().unwrap()];
     let out = folder.path().join("refused");
+    explain(&out, &IMAGES, &all).fails(2, &["00.png is the mask of data/test/infected/00.png and of", "normal/00.png"]);
+    assert_eq!(share(&[IMAGES[0], IMAGES[0]], &masks)["share_of_evidence"], found["share_of_evidence"]);
+    std::fs::create_dir(masks.join("infected")).unwrap();
+    right_half(&masks.join("infected/00.png"), (18, 18));
+    let of_folder = share(&IMAGES, &masks);
+    assert_eq!(of_folder["source"], format!("mask {}", masks.join("infected/00.png").display()));
+
     let file = masks.join("00.png");
     explain(&out, &IMAGES, &["--mask", file.to_str().unwrap()]).fails(2, &["one mask for 2 images", "a folder"]);
     let narrow = folder.path().join("narrow.png");
@@ -124,6 +130,28 @@ fn calls_that_cannot_be_answered() {
     let answer = answer.fails(1, &["data/missing.png", "1 of 2 images could not be explained"]);
     assert_eq!(answer.stdout.lines().count(), 2, "{}", answer.stdout);
     assert_eq!(contents(&out).len(), 3);
+}
+
+#[test]
+fn predictions_and_maps_follow_the_arithmetic_of_the_run() {
+    let folder = scratch();
+    copy_finished(folder.path());
+    let call = |command: &str, more: &[&str]| {
+        let words: &[&str] = match command {
+            "explain" => &["explain", "run", "--module", "layer3", "--curve-steps", "0", "--out", "out", "--json"],
+            _ => &["predict", "run", "--json"],
+        };
+        roentgen(folder.path(), &[words, &IMAGES[..1], more].concat()).succeeds().stdout
+    };
+    let before = ["predict", "explain"].map(|command| call(command, &[]));
+    let bf16 = ["predict", "explain"].map(|command| call(command, &["--precision", "bf16"]));
+    let file = folder.path().join("run/config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("precision = \"f32\""), "{text}");
+    std::fs::write(&file, text.replace("precision = \"f32\"", "precision = \"bf16\"")).unwrap();
+    assert_eq!(["predict", "explain"].map(|command| call(command, &[])), bf16);
+    assert_eq!(["predict", "explain"].map(|command| call(command, &["--precision", "f32"])), before);
+    assert!(before.iter().zip(&bf16).all(|(one, other)| one != other), "bf16 changes nothing here");
 }
 
 #[test]

@@ -24,9 +24,13 @@ fn an_exported_model_says_what_it_needs_and_gives_the_same_logits() {
     assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("model.onnx\n", ""));
     let bytes = std::fs::read(folder.path().join("model.onnx")).unwrap();
     let holds = |words: &str| bytes.windows(words.len()).any(|window| window == words.as_bytes());
-    for words in
-        [r#"["infected","normal"]"#, r#""chosen_by":"Youden""#, r#""resize_short_side":37"#, "layer4.1.bn2.running_var"]
-    {
+    for words in [
+        r#"["infected","normal"]"#,
+        r#""chosen_by":"Youden""#,
+        "the temperature is not applied",
+        r#""resize_short_side":37"#,
+        "layer4.1.bn2.running_var",
+    ] {
         assert!(holds(words), "{words} is not in the file");
     }
     export(&["--out", "again.onnx"]).succeeds();
@@ -82,9 +86,20 @@ fn an_imported_model_is_a_run_like_others() {
     }
     assert!(!page.contains("Learning rate") && !page.contains("learning rate 0.001"));
     roentgen(folder.path(), &["train", "--resume", "imported"]).fails(2, &["--weights imported"]);
+    // The command that the card prints makes it again, with the positive class that was named.
+    import(&["--classes", "a,b", "--positive", "b", "--out", "named"]).succeeds();
+    roentgen(folder.path(), &["card", "named"]).succeeds();
+    let card = read(folder.path().join("named/model-card.md"));
+    let command = card.lines().find_map(|line| line.strip_prefix("roentgen import ")).unwrap();
+    let words: Vec<&str> = std::iter::once("import").chain(command.split(' ')).collect();
+    assert_eq!(roentgen(folder.path(), &words).succeeds().stdout, "named-again\n");
 
     // Without its data, other data are evaluated by name.
     import(&[&classes[..], &["--out", "bare"]].concat()).succeeds();
+    roentgen(folder.path(), &["evaluate", "bare"]).fails(2, &["bare names no data", "--data DIR"]);
+    roentgen(folder.path(), &["card", "bare"]).succeeds();
+    let text = read(folder.path().join("bare/model-card.md"));
+    assert!(text.contains("Not known: the run names no data.") && !text.contains("Fingerprint"), "{text}");
     let answer = roentgen(folder.path(), &["evaluate", "bare", "--data", "data"]).succeeds();
     assert!(answer.stderr.contains("this is not the data that the run was trained on"), "{}", answer.stderr);
     let runs = ["--weights", "bare", "--data", "data", "--out", "fine", "--image-size", "32", "--hidden", "24"];
@@ -130,7 +145,7 @@ fn a_card_says_what_is_known_and_marks_what_is_not() {
     for words in [
         "| train | 12 | 12 | 24 |",
         "Patients are unknown",
-        "The data were not audited",
+        "The data were not audited: no `audit.json` lies in the run. `roentgen audit --data data --json > run/audit.json`",
         "| Trained | every layer |",
         "| infected (positive) | 1.0000",
         "Calibration: expected calibration error",
@@ -167,6 +182,27 @@ fn a_card_says_what_is_known_and_marks_what_is_not() {
     ] {
         assert!(text.contains(words), "`{words}` is not in\n{text}");
     }
+
+    // An audit is told by what it found, and whether it is of the same data.
+    let audit = roentgen(folder.path(), &["audit", "--data", "data", "--json"]).stdout;
+    let audit: serde_json::Value = serde_json::from_str(&audit).unwrap();
+    let with_audit = |audit: &serde_json::Value| {
+        std::fs::write(folder.path().join("sources/audit.json"), audit.to_string()).unwrap();
+        roentgen(folder.path(), &["card", "sources"]).succeeds();
+        read(folder.path().join("sources/model-card.md"))
+    };
+    let text = with_audit(&audit);
+    let told = text.lines().find(|line| line.starts_with("- shortcuts: ")).unwrap();
+    let all = audit["shortcuts"].as_array().unwrap().len();
+    assert!(told.starts_with(&format!("- shortcuts: none of {all} is suspicious; the most telling is ")), "{told}");
+    assert!(told.contains(", which tells ") && told.contains("by AUROC 0."), "{told}");
+    assert!(!text.contains("- method") && !text.contains("other data, or of other splits"), "{text}");
+    let mut other = audit;
+    other["shortcuts"][1]["suspicious"] = true.into();
+    other["data_fingerprint"] = "0".into();
+    let text = with_audit(&other);
+    assert!(text.contains(&format!("- shortcuts: 1 of {all} suspicious; the most telling is ")), "{text}");
+    assert!(text.contains("- warning: the audit is of other data, or of other splits"), "{text}");
 
     // People's words come in, and stay when the card is written again.
     let file = folder.path().join("run/card.toml");

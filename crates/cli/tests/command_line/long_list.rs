@@ -213,6 +213,21 @@ fn an_unfinished_table_of_another_call_is_refused_and_kept() {
 }
 
 #[test]
+fn a_stock_model_of_another_size_is_another_call() {
+    let folder = scratch();
+    list(folder.path(), &images()[..2]);
+    let weights = finished().join("run/model.safetensors");
+    let stock = |size: &str| {
+        let model = ["predict", "--arch", "resnet18", "--weights", weights.to_str().unwrap(), "--image-size", size];
+        roentgen(folder.path(), &[&model[..], &["--files-from", "list.txt", "--out", "a.csv"]].concat())
+    };
+    stock("32").succeeds();
+    let before = contents(folder.path());
+    stock("48").fails(2, &["a.csv: a finished table stands there, with another --image-size"]);
+    assert_same(&before, &contents(folder.path()));
+}
+
+#[test]
 fn killed_at_any_moment_it_goes_on() {
     let folder = scratch();
     let images = images();

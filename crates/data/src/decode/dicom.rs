@@ -33,6 +33,11 @@ pub(super) fn is_dicom(bytes: &[u8]) -> bool {
     header::is_dicom(bytes)
 }
 
+/// Width and height of the frames; `None` where the header is damaged.
+pub(super) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    header::read(bytes).ok().map(|header| (header.columns, header.rows))
+}
+
 /// Decodes one frame of a DICOM file, counted from 1; the only one where none is named.
 pub(super) fn decode(name: &str, bytes: &[u8], limits: &Limits, frame: Option<NonZeroU32>) -> Result<Image, DataError> {
     let decode = || {

@@ -104,6 +104,15 @@ fn dicom_files_are_images_too() {
     assert_eq!(together, expected);
     let explained = serving.post("/v1/explain", "application/dicom", &files[0]).succeeds().json();
     assert_eq!(logits(&explained["explanations"][0]), expected[0]);
+    // Of several frames one must be chosen, at either address.
+    let three = fixture("frames/native");
+    let frames = |ask: &str| serving.post(ask, "application/dicom", &three);
+    for place in ["/v1/predict", "/v1/explain"] {
+        frames(place).refused_with(422, &["3 frames", "?frame=N", "1 to 3"]);
+        frames(&format!("{place}?frame=4")).refused_with(422, &["frame 4", "1 to 3"]);
+        frames(&format!("{place}?frame=0")).refused_with(400, &["frame=N"]);
+        frames(&format!("{place}?model=served&frame=3")).succeeds();
+    }
     let bad =
         [(422, "no-pixel-data", "pixel data"), (422, "jpeg-ls", "1.2.840.10008.1.2.4.8"), (413, "huge", "pixels")];
     for (status, name, words) in bad {
@@ -136,6 +145,10 @@ fn explanations_are_pictures_over_the_image() {
     // With a line of text above it, and its legend below.
     assert!(picture.width() >= 90 && picture.height() > 90);
 
+    for written in ["grad-cam++", "grad-cam%2B%2B"] {
+        let answer = serving.post(&format!("/v1/explain?method={written}"), "image/png", &image).succeeds().json();
+        assert_eq!(answer["explanations"][0]["method"], "grad-cam++");
+    }
     serving.post("/v1/explain?class=ill", "image/png", &image).refused_with(400, &["`ill`", "infected, normal"]);
     serving.post("/v1/explain?method=lime", "image/png", &image).refused_with(400, &["`lime`", "grad-cam"]);
     serving.post("/v1/explain?klass=ill", "image/png", &image).refused_with(400, &["klass"]);

@@ -20,6 +20,11 @@ fn nothing_lasts(serving: &Serving) {
         assert!(Instant::now() < until, "connections stay open");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // What is being decoded is decoded to its end.
+    while serving.counted("roentgen_images_decoding") > 0.0 {
+        assert!(Instant::now() < until, "images are decoded for nobody");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     for gauge in ["roentgen_images_waiting", "roentgen_body_bytes"] {
         assert_eq!(serving.counted(gauge), 0.0, "{gauge}");
     }
@@ -133,10 +138,34 @@ fn decompression_bombs_are_refused_by_their_header() {
     let zeros = png(1001, 1000, &vec![0; 1_001_000]);
     assert!(zeros.len() < 20_000);
     serving.post("/v1/predict", "image/png", &zeros).refused_with(413, &["1001 x 1000"]);
-    // One row more than the header says: what is beyond is not unpacked.
+    // A strip: the network's input would be as much longer than it is wide.
     let long = png(1, 1000, &[0; 1000]);
     serving.post("/v1/predict", "image/png", &long).refused_with(413, &["1 x 1000", "64 times"]);
+    // A hundred thousand rows more than the header says: what is beyond is not looked at.
+    let predicted =
+        |image: &[u8]| serving.post("/v1/predict", "image/png", image).succeeds().json()["predictions"].take();
+    assert_eq!(predicted(&with_rows_behind(64, 100_000)), predicted(&png(64, 64, &[77; 64 * 64])));
     nothing_lasts(&serving);
+}
+
+/// A grey PNG of `side` x `side` pixels of shade 77 whose data go on with black rows.
+fn with_rows_behind(side: u32, rows: u32) -> Vec<u8> {
+    let mut pixels = vec![77; (side * side) as usize];
+    pixels.resize((side * (side + rows)) as usize, 0);
+    let long = png(side, side + rows, &pixels);
+    let (mut data, mut at) = (Vec::new(), 8);
+    while at < long.len() {
+        let length = u32::from_be_bytes(long[at..at + 4].try_into().unwrap()) as usize;
+        if &long[at + 4..at + 8] == b"IDAT" {
+            data.extend_from_slice(&long[at + 8..at + 8 + length]);
+        }
+        at += length + 12;
+    }
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_chunk(png::chunk::IDAT, &data).unwrap();
+    file
 }
 
 #[test]
@@ -202,6 +231,83 @@ fn half_sent_bodies_and_clients_that_go_leave_nothing() {
         serving.connect().write_all(&whole).unwrap();
     }
     nothing_lasts(&serving);
+}
+
+/// A PNG of 36 million black pixels in colour, which takes a decoder some tenths of a second.
+fn slow_image() -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 6000, 6000);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::NoFilter);
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&vec![0; 3 * 6000 * 6000])).unwrap();
+    file
+}
+
+#[test]
+fn images_that_nobody_waits_for_are_counted_and_not_begun() {
+    let serving = limited(|limits| limits.pixels = 36_000_000);
+    let whole = request("/v1/predict", &[("Content-Type", "image/png")], &slow_image());
+    let mut gone = serving.connect();
+    gone.write_all(&whole).unwrap();
+    while serving.counted("roentgen_images_decoding") + serving.counted("roentgen_images_decoded_total") < 1.0 {}
+    drop(gone);
+    // Its client has gone: what it takes is counted as long as it is decoded.
+    let (mut alone, mut decoding) = (0, true);
+    while decoding {
+        let text = serving.get("/metrics").text();
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap().parse::<f64>().unwrap()
+        };
+        decoding = value("roentgen_images_decoding") > 0.0;
+        if decoding && value("roentgen_connections") < 2.0 {
+            alone += 1;
+            assert!(value("roentgen_body_bytes") > 0.0 && value("roentgen_images_waiting") > 0.0, "{text}");
+        }
+    }
+    assert!(alone > 0, "the image was decoded before its client had gone");
+    nothing_lasts(&serving);
+    // Of many whose clients go, those alone are decoded whose turn had come.
+    let before = serving.counted("roentgen_images_decoded_total");
+    let gone: Vec<_> = (0..16)
+        .map(|_| {
+            let mut stream = serving.connect();
+            stream.write_all(&whole).unwrap();
+            stream
+        })
+        .collect();
+    drop(gone);
+    nothing_lasts(&serving);
+    let decoded = serving.counted("roentgen_images_decoded_total") - before - 1.0;
+    assert!(decoded < 8.0, "{decoded} of 16 images were decoded for nobody");
+}
+
+#[test]
+fn a_server_whose_decoders_are_stuck_is_not_ready() {
+    let serving = limited(|limits| {
+        limits.pixels = 36_000_000;
+        limits.request_time = Duration::from_millis(50);
+    });
+    let whole = request("/v1/predict", &[("Content-Type", "image/png")], &slow_image());
+    serving.get("/readyz").succeeds();
+    let mut streams = [serving.connect(), serving.connect()];
+    streams.iter_mut().for_each(|stream| stream.write_all(&whole).unwrap());
+    let until = Instant::now() + Duration::from_secs(30);
+    let refused = loop {
+        let answer = serving.get("/readyz");
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(Instant::now() < until, "it stays ready");
+    };
+    refused.refused_with(503, &["every decoder", "0.05 s"]);
+    for stream in &mut streams {
+        Answer::read(stream).unwrap().refused_with(503, &["no answer within 0.05 s"]);
+    }
+    while serving.get("/readyz").status != 200 {
+        assert!(Instant::now() < until, "it does not become ready again");
+    }
 }
 
 #[test]

@@ -100,8 +100,28 @@ fn the_page_shows_what_is_dropped_on_it() {
         percent(&prediction["threshold"]),
     );
     assert_eq!(browser.value("document.querySelectorAll('.verdict')[1].textContent"), verdict);
+    assert_eq!(browser.value("document.querySelector('.by').textContent"), "Model: evaluated");
     let source = browser.value("document.querySelector('.source').textContent");
     assert_eq!(source, "Threshold: Youden, chosen on 40 validation images.");
+    // A probability and its threshold never read alike, and none is above 100 %.
+    let compared = |browser: &mut Chromium, probability: f64, threshold: f64| {
+        let reaches = probability >= threshold;
+        let prediction = format!(
+            "{{ probabilities: {{ ill: {probability} }}, positive: 'ill', threshold: {threshold}, \
+             reaches_threshold: {reaches} }}"
+        );
+        browser.value(&format!("compared({prediction}).join('')"))
+    };
+    for (probability, threshold, words) in [
+        (0.9999, 0.99998, "ill 99.990 % stays below the threshold of 99.998 %."),
+        (0.5, 0.25, "ill 50.0 % reaches the threshold of 25.0 %."),
+        (0.5, 0.5, "ill 50.0 % reaches the threshold of 50.0 %."),
+        (0.5, 1.0001, "ill 50.0 %; the threshold lies above 100 %: no image is called ill."),
+    ] {
+        assert_eq!(compared(&mut browser, probability, threshold), words);
+    }
+    let least = browser.value("[0.99998, 0.00001, 0.25, 1, 0].map(least).join()");
+    assert_eq!(least, "0.99998,0.00001,0.2500,1.0000,0.0000");
     // The heat map lies over the whole picture.
     let boxes = browser.value(
         "['.image', '.heat'].map((name) => { const b = document.querySelector(name).getBoundingClientRect(); \
@@ -185,6 +205,32 @@ fn the_page_shows_what_is_dropped_on_it() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn a_folder_gives_the_files_in_it() {
+    let Some(program) = program() else {
+        println!("skipped: no Chromium in /usr/bin, and ROENTGEN_CHROMIUM does not name one");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().canonicalize().unwrap().join("set");
+    std::fs::create_dir_all(set.join("inner")).unwrap();
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    for (index, name) in ["b.png", "a.png", "inner/c.png", ".hidden"].into_iter().enumerate() {
+        std::fs::write(set.join(name), disc(80, index)).unwrap();
+    }
+    let serving = Serving::start(settings());
+    let mut browser = Chromium::start(&program);
+    browser.open(&format!("http://{}/", serving.address));
+    browser.wait_for("!document.querySelector('#ask').hidden");
+    browser.drop_files("#drop", &[set]);
+    browser.wait_for("document.querySelector('#status').textContent === '3 of 3 images done'");
+    let names = browser.value("[...document.querySelectorAll('.result h2')].map((title) => title.textContent).join()");
+    // The newest on top.
+    assert_eq!(names, "c.png,b.png,a.png");
+    browser.drop_files("#drop", &[folder.path().canonicalize().unwrap().join("empty")]);
+    browser.wait_for("document.querySelector('#status').textContent === 'There are no files in this folder.'");
 }
 
 #[test]
