@@ -49,7 +49,7 @@ impl Decoded {
     /// The groups that stand in more than one split, a line each.
     pub fn identical_across_splits(&self, manifest: &Manifest) -> Vec<String> {
         let groups = self.identical();
-        let across = groups.iter().filter(|group| differ(group, |row| manifest.rows[row].split as usize));
+        let across = groups.iter().filter(|group| manifest.across_splits(group));
         across.map(|group| line(manifest, group)).collect()
     }
 }
@@ -109,7 +109,7 @@ fn doubts(manifest: &Manifest, groups: &[Vec<usize>]) -> Vec<String> {
         ("groups of images with identical pixels and different labels", named(&|group| differ(group, label))),
         (
             "groups of images with identical pixels within a split",
-            named(&|group| !differ(group, label) && !differ(group, |row| manifest.rows[row].split as usize)),
+            named(&|group| !differ(group, label) && !manifest.across_splits(group)),
         ),
         (
             "patients with images of different labels",

@@ -375,11 +375,18 @@ impl Manifest {
         Ok(hash.finalize().into())
     }
 
+    /// Whether two of these rows stand in different splits. What is in none ([`Split::Unassigned`]) is neither trained
+    /// nor tested on, so that it tells nobody anything.
+    pub fn across_splits(&self, rows: &[usize]) -> bool {
+        let mut splits = rows.iter().map(|&row| self.rows[row].split).filter(|split| *split != Split::Unassigned);
+        splits.next().is_some_and(|first| splits.any(|other| other != first))
+    }
+
     /// The patients that stand in more than one split, sorted. Images of unknown patients are not counted: whether
-    /// they are disjoint is not provable.
+    /// they are disjoint is not provable; nor are images in no split.
     pub fn patients_across_splits(&self) -> Vec<SharedPatient> {
         let mut images: BTreeMap<&str, BTreeMap<Split, usize>> = BTreeMap::new();
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|row| row.split != Split::Unassigned) {
             if let Some(patient) = &row.patient_id {
                 *images.entry(patient).or_default().entry(row.split).or_default() += 1;
             }

@@ -2,7 +2,7 @@
 
 use super::shortcuts::{SUSPICIOUS, shortcuts};
 use roentgen_data::audit::{Examination, LEAST_AGREEMENT, Resemblance, SAME_PATIENT, Search};
-use roentgen_data::{Manifest, Row, Split};
+use roentgen_data::{Manifest, Split};
 use roentgen_eval::EvalError;
 use roentgen_report::audit::{Audit, AuditedImage, DuplicatePair, FORMAT_VERSION, Finding, Level};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,17 +131,16 @@ fn identical_pixels(manifest: &Manifest, groups: &[Vec<usize>]) -> Vec<Finding> 
         let paths: Vec<String> = group.iter().map(|&row| manifest.rows[row].path.display().to_string()).collect();
         paths.join(" = ")
     };
-    let split = |row: usize| manifest.rows[row].split as usize;
     let label = |row: usize| manifest.rows[row].label;
     let lines = |chosen: &dyn Fn(&[usize]) -> bool| groups.iter().filter(|group| chosen(group)).map(line).collect();
     let groups_of = |count| counted(count, "group of images", "groups of images");
-    let across = finding(Level::Leak, "identical-across-splits", lines(&|g| differ(g, &split)), |count| {
+    let across = finding(Level::Leak, "identical-across-splits", lines(&|g| manifest.across_splits(g)), |count| {
         format!("{} with identical pixels in different splits", groups_of(count))
     });
     let labels = finding(Level::Error, "identical-with-different-labels", lines(&|g| differ(g, &label)), |count| {
         format!("{} with identical pixels and different labels", groups_of(count))
     });
-    let within = finding(Level::Warning, "identical-within-split", lines(&|g| !differ(g, &split)), |count| {
+    let within = finding(Level::Warning, "identical-within-split", lines(&|g| !manifest.across_splits(g)), |count| {
         format!("{} with identical pixels within a split", groups_of(count))
     });
     across.into_iter().chain(labels).chain(within).collect()
@@ -172,7 +171,7 @@ fn pairs(
         DuplicatePair {
             first: image(first),
             second: image(second),
-            across_splits: manifest.rows[first].split != manifest.rows[second].split,
+            across_splits: manifest.across_splits(&[first, second]),
             identical,
             correlation: found.correlation,
             changes: if identical { "identical pixels".into() } else { changes(found) },
@@ -225,15 +224,17 @@ fn copies(pairs: &[DuplicatePair]) -> Vec<Finding> {
 
 /// Other exposures that look like the same patient's, where the ids do not say that they are.
 fn likely_one_patient(manifest: &Manifest, examination: &Examination, search: &Search) -> Vec<Finding> {
-    let rows = search.same_patient.iter().map(|pair| {
-        let [first, second] = [pair.first, pair.second].map(|index| &manifest.rows[examination.images[index].row]);
-        (first, second, pair.correlation)
-    });
-    let open = rows.filter(|(first, second, _)| first.patient_id.is_none() || first.patient_id != second.patient_id);
-    let (across, within): (Vec<_>, Vec<_>) = open.partition(|(first, second, _)| first.split != second.split);
-    let lines = |pairs: Vec<(&Row, &Row, f32)>| {
-        let line = |(first, second, correlation): &(&Row, &Row, f32)| {
-            format!("{} ~ {} ({correlation:.3})", first.path.display(), second.path.display())
+    let rows = search
+        .same_patient
+        .iter()
+        .map(|pair| ([pair.first, pair.second].map(|index| examination.images[index].row), pair.correlation));
+    let patient = |row: usize| manifest.rows[row].patient_id.as_ref();
+    let open = rows.filter(|([first, second], _)| patient(*first).is_none() || patient(*first) != patient(*second));
+    let (across, within): (Vec<_>, Vec<_>) = open.partition(|(pair, _)| manifest.across_splits(pair));
+    let lines = |pairs: Vec<([usize; 2], f32)>| {
+        let line = |(pair, correlation): &([usize; 2], f32)| {
+            let [first, second] = pair.map(|row| manifest.rows[row].path.display());
+            format!("{first} ~ {second} ({correlation:.3})")
         };
         pairs.iter().map(line).collect::<Vec<_>>()
     };
