@@ -9,6 +9,7 @@
 //! more packages, and reserve whatever an element's length says before it looks whether the file is that long.
 //! `tests/dicom_parity.rs` keeps it by pydicom.
 
+mod codestream;
 mod compressed;
 mod elements;
 mod fault;
