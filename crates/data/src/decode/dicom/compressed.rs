@@ -33,6 +33,9 @@ fn jpeg(header: &Header, frame: &[u8]) -> Result<Vec<u16>, Fault> {
     if !jpeg::has_end_of_image(frame) || frame.len() as u64 * expansion < pixels {
         return Err(Fault::Truncated(format!("its JPEG stream of {} bytes ends early", frame.len())));
     }
+    if let Some(scans) = jpeg::too_many_scans(frame, pixels) {
+        return Err(Fault::Unsupported(format!("JPEG in DICOM with {scans} scans")));
+    }
     if lossless && jpeg::has_marker(frame, RESTART_INTERVAL) {
         // The decoder goes on predicting across them and gives other pixels.
         return Err(Fault::Unsupported("lossless JPEG with restart intervals".to_owned()));
