@@ -12,7 +12,7 @@ mod stored;
 
 pub use examination::{Examination, Examined, examine};
 pub use likeness::Likeness;
-pub use pixels::{PixelDigest, identical, pixel_digests};
+pub use pixels::{Glance, PixelDigest, glances, identical};
 pub use stored::{Format, Stored};
 
 use crate::check::image_threads;

@@ -29,7 +29,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use crate::audit::PixelDigest;
+use crate::audit::{Glance, PixelDigest};
 use crate::decode::{Limits, decode_bytes, read_file};
 use crate::error::DataError;
 use crate::raster::Image;
@@ -150,12 +150,13 @@ impl ImageCache {
         Ok(self.entry(path, limits, image_size)?.1)
     }
 
-    /// The digest of the pixels of an image file as they were decoded; the image is in the cache afterwards.
+    /// What is kept of an image file that was looked at once; the image is in the cache afterwards.
     ///
     /// # Errors
     /// As [`decode`](crate::decode::decode).
-    pub fn digest(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<PixelDigest, DataError> {
-        Ok(self.entry(path, limits, image_size)?.0)
+    pub fn glance(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<Glance, DataError> {
+        let (pixels, image) = self.entry(path, limits, image_size)?;
+        Ok(Glance { pixels, dim: image.is_dim() })
     }
 
     fn entry(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<(PixelDigest, Image), DataError> {
