@@ -42,14 +42,20 @@ pub fn is_image_file(path: &Path) -> bool {
     }
 }
 
+/// Whether the name of an image file leaves it open that it is DICOM: it ends otherwise than PNG and JPEG files do.
+pub(crate) fn may_be_dicom(path: &Path) -> bool {
+    !path
+        .extension()
+        .is_some_and(|ending| ["png", "jpg", "jpeg"].iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
 /// The patient that the header of a DICOM file names. `None` where it names none, for other files, and for those that
 /// cannot be read: decoding will say why.
 pub fn dicom_patient(path: &Path) -> Option<String> {
     /// A header is rarely longer, up to the patient.
     const SHORT: u64 = 1 << 16;
     let name = path.display().to_string();
-    beginning(path, dicom::SIGNATURE_BYTES as u64).ok().filter(|bytes| dicom::is_dicom(bytes))?;
-    let short = beginning(path, SHORT).ok()?;
+    let short = beginning(path, SHORT).ok().filter(|bytes| dicom::is_dicom(bytes))?;
     match dicom::patient_id(&name, &short) {
         Err(DataError::ImageTruncated { .. }) if short.len() as u64 == SHORT => {
             dicom::patient_id(&name, &beginning(path, Limits::default().file_bytes).ok()?).ok()?
