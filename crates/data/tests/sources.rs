@@ -380,6 +380,20 @@ fn several_sources_become_one() {
 }
 
 #[test]
+fn a_patient_of_two_tables_is_one_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    for hospital in ["a", "b"] {
+        fs::write(dir.path().join(format!("{hospital}.png")), b"").unwrap();
+        let table = format!("path,label,patient_id\n{hospital}.png,normal,1\n");
+        fs::write(dir.path().join(format!("{hospital}.csv")), table).unwrap();
+    }
+    let sources = ["a.csv", "b.csv"].map(|name| Source::detect(&dir.path().join(name)).unwrap());
+    warned(&import(&sources, &Rules::default()).unwrap(), "1 patients stand in more than one of ");
+    let alone = import(&sources[..1], &Rules::default()).unwrap();
+    assert!(alone.manifest.warnings.is_empty(), "{:?}", alone.manifest.warnings);
+}
+
+#[test]
 fn what_cannot_be_imported() {
     // No image is there.
     let text = Manifest::open(collection("nih", &[]).path()).unwrap_err().to_string();
