@@ -163,6 +163,7 @@ impl Merged {
             self.findings.extend(image.findings.iter().chain(&image.uncertain).cloned());
             let verdict = match contradicted.remove(&index) {
                 Some(reason) => Err(reason),
+                None if image.nameless => Err("its row names no file".to_owned()),
                 None if repeats[index] => Err("repeats an earlier row".to_owned()),
                 None => class_of(&image, rules),
             };
