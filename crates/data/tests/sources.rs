@@ -415,6 +415,23 @@ fn a_row_that_names_no_file_is_counted() {
 }
 
 #[test]
+fn a_table_has_no_say_over_files_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("in/mylist.txt");
+    for file in ["in/images/a.png", "outside.png"] {
+        fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+        fs::write(dir.path().join(file), b"").unwrap();
+    }
+    let outside = dir.path().join("outside.png");
+    let lines = ["a.png", "../outside.png", outside.to_str().unwrap(), &outside.to_str().unwrap()[1..]];
+    let lines = lines.map(|file| format!("1 {file} normal cohen\n"));
+    fs::write(&list, lines.concat()).unwrap();
+    let imported = import(&[Source::detect(&list).unwrap()], &Rules::default()).unwrap();
+    assert_eq!((imported.named[0], imported.kept[0]), (4, 1));
+    assert_eq!(imported.reasons(0), [("the image file is not there", 3)]);
+}
+
+#[test]
 fn a_patient_of_two_tables_is_one_and_that_is_said() {
     let dir = tempfile::tempdir().unwrap();
     for hospital in ["a", "b"] {
