@@ -129,7 +129,7 @@ impl Manifest {
     /// Images end in .png, .jpg, .jpeg, .dcm, .dicom or .ima in any case, or are known by their content (see
     /// [`is_image_file`](crate::is_image_file)), and may stand in subfolders; other files give a warning. Hidden files and
     /// folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must not contradict the
-    /// folders.
+    /// folders. A folder of class folders alone, as ImageFolder has it, is a data set whose images are in no split yet.
     ///
     /// A table, or a folder with a `manifest.csv` and no split folders, has the columns `path` (relative to the table's
     /// folder, with `/`, or absolute) and `label` (the class's name) and any of `split`, `finding`, `patient_id`,
