@@ -5,6 +5,7 @@
 mod alignment;
 mod examination;
 mod likeness;
+mod look;
 mod neighbours;
 mod pixels;
 mod placement;
@@ -12,6 +13,7 @@ mod stored;
 
 pub use examination::{Examination, Examined, examine};
 pub use likeness::Likeness;
+pub use look::Look;
 pub use pixels::{Glance, PixelDigest, glances, identical};
 pub use stored::{Format, Stored};
 

@@ -1,6 +1,8 @@
 //! What an audit says: each kind of finding with its level, its sentence and its images.
 
 use super::shortcuts::{SUSPICIOUS, shortcuts};
+use crate::data::output::slashed;
+use crate::leaks::DIM;
 use roentgen_data::audit::{Examination, LEAST_AGREEMENT, Resemblance, SAME_PATIENT, Search};
 use roentgen_data::{Manifest, Split};
 use roentgen_eval::EvalError;
@@ -25,25 +27,30 @@ pub fn audit(
         chosen.map(|s| format!("{} tells {}: AUROC {}", s.feature, s.target, s.auroc)).collect::<Vec<_>>()
     };
     findings.extend(finding(Level::Warning, "shortcut", telling(false), |count| {
-        let features = counted(count, "feature of the files gives", "features of the files give");
-        format!("{features} a class away: AUROC above {SUSPICIOUS}, interval and all")
+        let features = counted(count, "feature gives", "features give");
+        format!("{features} a class away without a look at the lungs: AUROC above {SUSPICIOUS}, interval and all")
     }));
     findings.extend(finding(Level::Warning, "splits-differ", telling(true), |count| {
-        let features = counted(count, "feature of the files tells", "features of the files tell");
+        let features = counted(count, "feature tells", "features tell");
         format!("{features} test images from training images: the splits were not drawn alike")
     }));
     let bad: Vec<String> = examination.bad.iter().map(|(_, error)| error.to_string()).collect();
     findings.extend(finding(Level::Warning, "bad-image", bad, |count| {
-        format!("{} cannot be decoded and were not looked at", counted(count, "image", "images"))
+        let verb = if count == 1 { "was" } else { "were" };
+        format!("{} cannot be decoded and {verb} not looked at", counted(count, "image", "images"))
     }));
+    let dim = examination.images.iter().filter(|image| image.look.stored.dim);
+    let dim = dim.map(|image| slashed(&manifest.rows[image.row].path)).collect();
+    findings.extend(finding(Level::Warning, "dim-image", dim, |count| format!("{count} {DIM}")));
     findings.extend(finding(Level::Note, "data-set", manifest.warnings.clone(), |_| "the data set itself".into()));
     findings.sort_by_key(|finding| finding.level);
     let images = examination.images.len();
     let all_pairs = images * images.saturating_sub(1) / 2;
     Ok(Audit {
         format_version: FORMAT_VERSION,
-        data: manifest.root.display().to_string(),
+        data: slashed(manifest.place()),
         images,
+        undecodable: examination.bad.len(),
         patients: patient_statement(manifest),
         findings,
         near_duplicates,
@@ -62,8 +69,10 @@ pub fn audit(
                  {SAME_PATIENT} or more, are recognised, and told where the patients' ids are unknown or differ; most \
                  are not, so that ids are needed."
             ),
-            "Features of the files: of a category the share of the class among other patients' images of that category \
-             is the score, in five parts. Intervals are DeLong's, by patient where patients are known."
+            "Features are of the files, and what the table says of source, view, age and sex. Of a category the share of \
+             the class among other patients' images of that category is the score, in five parts; of all features together it is a logistic regression, fitted on the other four. Intervals \
+             are DeLong's, by \
+             patient where patients are known."
                 .into(),
         ],
     })
@@ -157,9 +166,8 @@ fn pairs(
         same_pixels.iter().enumerate().flat_map(|(number, rows)| rows.iter().map(move |&row| (row, number))).collect();
     let image = |row: usize| {
         let of = &manifest.rows[row];
-        let parts: Vec<_> = of.path.iter().map(|part| part.to_string_lossy()).collect();
         AuditedImage {
-            path: parts.join("/"),
+            path: slashed(&of.path),
             split: of.split.to_string(),
             label: manifest.classes[of.label].clone(),
             patient_id: of.patient_id.clone(),
