@@ -3,6 +3,7 @@
 mod findings;
 mod pictures;
 mod shortcuts;
+mod together;
 
 use crate::failure::{Failure, Outcome};
 use crate::image_cache::{self, ImageCacheArguments};

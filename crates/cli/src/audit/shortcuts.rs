@@ -1,5 +1,6 @@
 //! What files and table give away without a look at the lungs: the area under the ROC curve of each feature alone.
 
+use super::together::together;
 use roentgen_data::audit::{Examined, Stored};
 use roentgen_data::{Manifest, Row, Split};
 use roentgen_eval::{Clusters, Estimate, EvalError, RankedScores, auroc};
@@ -21,7 +22,7 @@ pub(super) enum Feature {
 }
 
 /// How well each feature tells each class from the rest, and the test images from the training images; the most telling
-/// first. A feature that is the same everywhere is left out.
+/// first; and how well all of them do together. A feature that is the same everywhere is left out.
 pub fn shortcuts(manifest: &Manifest, images: &[Examined]) -> Result<Vec<Shortcut>, EvalError> {
     let features = features(manifest, images);
     let row = |image: &Examined| &manifest.rows[image.row];
@@ -64,6 +65,10 @@ pub fn shortcuts(manifest: &Manifest, images: &[Examined]) -> Result<Vec<Shortcu
                 }
             };
             found.push(shortcut(name, &target, area));
+        }
+        if let Some(scores) = together(&features, &chosen, &positive, clusters.of_samples()) {
+            let area = auroc(&[RankedScores::new(&scores, &positive)?], &clusters, &target);
+            found.push(shortcut("all features together".to_owned(), &target, area));
         }
     }
     found.sort_by(|a: &Shortcut, b: &Shortcut| b.auroc.value.unwrap_or(0.0).total_cmp(&a.auroc.value.unwrap_or(0.0)));
