@@ -123,7 +123,7 @@ fn tiles<'a>(mut reader: Reader<'a>, mut first: &'a [u8], [columns, rows]: [u32;
         let Some(tile) = seen.get_mut(usize::from(u16::from_be_bytes([high, low]))) else {
             return Err(damaged("has a tile that lies outside of the image"));
         };
-        *tile = (tile.0 + 1, tile.1.max(u16::from(parts)));
+        *tile = (tile.0.saturating_add(1), tile.1.max(u16::from(parts)));
         loop {
             match reader.marker()? {
                 SOD => break,
