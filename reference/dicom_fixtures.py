@@ -343,6 +343,34 @@ def frames():
 
 
 # --- bad files ---------------------------------------------------------------------------------------------------
+def flat_j2k(width, height, components=1, tile=None, present=None, precincts=b""):
+    """A JPEG 2000 codestream of 8 bits without wavelets, each packet of which is one zero byte: nothing coded.
+
+    `tile` is the size of the tiles, `present` how many of them are there, `precincts` the exponents of their sizes.
+    """
+    across, down = tile or (width, height)
+    tiles = -(-width // across) * -(-height // down)
+    size = struct.pack(">HIIIIIIIIH", 0, width, height, 0, 0, across, down, 0, 0, components)
+    style = bytes([bool(precincts), 0, 0, 1, 0, 0, 4, 4, 0, 1]) + precincts
+    header = b""
+    for marker, body in ((b"\x51", size + bytes([7, 1, 1]) * components), (b"\x52", style), (b"\x5c", b"\x40\x40")):
+        header += b"\xff" + marker + struct.pack(">H", len(body) + 2) + body
+    packets = bytes(components)
+    parts = [
+        b"\xff\x90" + struct.pack(">HHIBB", 10, number, 14 + len(packets), 0, 1) + b"\xff\x93" + packets
+        for number in range(tiles if present is None else present)
+    ]
+    return b"\xff\x4f" + header + b"".join(parts) + b"\xff\xd9"
+
+
+# Streams that announce more than they hold: width, height, and the rest of `flat_j2k`.
+J2K_BOMBS = {
+    "jpeg2000-components": (1000, 1000, {"components": 255}),
+    "jpeg2000-pixels": (10000, 10000, {}),
+    "jpeg2000-tiles": (260, 260, {"tile": (1, 1), "present": 1}),
+    "jpeg2000-tiles-missing": (64, 64, {"tile": (16, 16), "present": 3}),
+    "jpeg2000-packets": (260, 260, {"precincts": b"\x11"}),
+}
 
 
 def bad():
@@ -453,6 +481,10 @@ def bad():
     j2k.compress(JPEG2000Lossless)
     frame = next(pydicom.encaps.generate_frames(j2k.PixelData, number_of_frames=1))
     files["jpeg2000-short"] = encapsulated(JPEG2000Lossless, frame[: len(frame) // 2], j2k)
+    for name, (width, height, rest) in J2K_BOMBS.items():
+        header = dataset(values & 255, 8, 8, False)
+        header.Columns, header.Rows = width, height
+        files[name] = encapsulated(JPEG2000Lossless, flat_j2k(width, height, **rest), header)
     empty = dataset(values, 16, 12, False, syntax=JPEG2000Lossless)
     # An empty table of offsets, and nothing behind it.
     empty.PixelData = struct.pack("<HHI", 0xFFFE, 0xE000, 0)

@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 
 use libfuzzer_sys::fuzz_target;
-use roentgen_data::{Limits, decode_frame_bytes};
+use roentgen_data::{Limits, decode_frame_bytes, dicom_patient_bytes};
 
 /// Small enough that time goes into headers and not into pixels.
 const LIMITS: Limits = Limits { pixels: 1 << 16, aspect_ratio: 64, file_bytes: 1 << 20 };
@@ -16,6 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
         Some(b"DICM") => bytes.to_vec(),
         _ => [&[0; 128][..], b"DICM", bytes].concat(),
     };
+    if let Ok(Some(patient)) = dicom_patient_bytes("file", &file) {
+        assert!(!patient.is_empty(), "a patient without an id is unknown");
+    }
     for frame in [None, NonZeroU32::new(2)] {
         if let Ok(image) = decode_frame_bytes("file", &file, &LIMITS, frame) {
             assert!(image.width() * image.height() <= 1 << 16);

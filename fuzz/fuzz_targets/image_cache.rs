@@ -1,13 +1,15 @@
-//! An entry of the cache of decoded images.
+//! An entry of the cache: a decoded image, or what an audit saw of one.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use roentgen_data::Image;
-use roentgen_data::cache::entry;
+use roentgen_data::cache::{entry, look};
 
-/// Where the checksum stands, which covers everything else.
+/// Where the checksum of an image stands, which covers everything else.
 const CHECKSUM: std::ops::Range<usize> = 56..60;
+/// Where that of a look stands, which covers what is behind it.
+const LOOK_CHECKSUM: std::ops::Range<usize> = 12..16;
 
 fn check(bytes: &[u8]) {
     if let Ok((_, image)) = entry::read(bytes) {
@@ -28,5 +30,14 @@ fuzz_target!(|bytes: &[u8]| {
         let checksum = crc32fast::hash(&[&bytes[..CHECKSUM.start], &bytes[CHECKSUM.end..]].concat());
         mended[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         check(&mended);
+    }
+    let _ = look::read(bytes);
+    if bytes.len() >= LOOK_CHECKSUM.end {
+        let mut mended = bytes.to_vec();
+        let checksum = crc32fast::hash(&bytes[LOOK_CHECKSUM.end..]);
+        mended[LOOK_CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+        if let Ok(look) = look::read(&mended) {
+            assert!(!look.stored.format.container.is_empty());
+        }
     }
 });

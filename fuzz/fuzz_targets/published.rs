@@ -1,5 +1,6 @@
-//! Published data sets whose table is any bytes: the first byte says which, the rest is the table. Opening answers or
-//! gives an error that names the folder.
+//! Published data sets whose table is any bytes: the first byte says which, the rest is the table. MIMIC-CXR has three, with a
+//! zero byte between them; the paediatric set has none, and its bytes are the names of files. Opening answers or gives an error
+//! that names the folder.
 
 #![no_main]
 
@@ -11,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use roentgen_data::sources::Kind;
 use roentgen_data::{Rules, Source, import};
 
-const TABLES: [(Kind, &str); 7] = [
+const TABLES: [(Kind, &str); 9] = [
     (Kind::Covidx, "train.txt"),
     (Kind::CovidChestxray, "metadata.csv"),
     (Kind::Figure1, "metadata.csv"),
@@ -19,7 +20,26 @@ const TABLES: [(Kind, &str); 7] = [
     (Kind::Rsna, "stage_2_train_labels.csv"),
     (Kind::Nih, "Data_Entry_2017.csv"),
     (Kind::Chexpert, "train.csv"),
+    (Kind::Mimic, "mimic-cxr-2.0.0-metadata.csv"),
+    (Kind::Paediatric, "PNEUMONIA"),
 ];
+
+/// The other two tables of MIMIC-CXR.
+const FURTHER: [&str; 2] = ["mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-split.csv"];
+
+/// Files of the paediatric set, whose names are lines; what no file can be called is left out.
+fn write_names(folder: &Path, names: &[u8]) {
+    let place = folder.join("train/PNEUMONIA");
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).expect("a folder can be made");
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_. ".contains(byte);
+    for name in names.split(|&byte| byte == b'\n').take(8) {
+        let name: String = name.iter().filter(|byte| is_name(byte)).take(60).map(|&byte| char::from(byte)).collect();
+        if !name.trim_matches('.').is_empty() {
+            fs::write(place.join(name), b"").expect("a file can be written");
+        }
+    }
+}
 
 /// One folder a process, in memory where the system has such a place; `images/a.png` is there for tables that name it.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -39,7 +59,16 @@ fuzz_target!(|bytes: &[u8]| {
         fs::create_dir_all(folder.join("images")).expect("a folder can be made");
         fs::write(folder.join("images/a.png"), b"").expect("and written to");
     }
-    fs::write(folder.join(name), table).expect("the table can be written");
+    match kind {
+        Kind::Paediatric => write_names(&folder, table),
+        Kind::Mimic => {
+            let mut tables = table.splitn(3, |&byte| byte == 0);
+            for name in [name].into_iter().chain(FURTHER) {
+                fs::write(folder.join(name), tables.next().unwrap_or_default()).expect("the table can be written");
+            }
+        }
+        _ => fs::write(folder.join(name), table).expect("the table can be written"),
+    }
     let _ = Kind::detect(&folder);
     match import(&[Source { kind: Some(kind), place: folder.clone() }], &Rules::default()) {
         Ok(imported) => {

@@ -3,22 +3,26 @@
 mod findings;
 mod pictures;
 mod shortcuts;
+mod together;
 
 use crate::failure::{Failure, Outcome};
-use crate::{progress, start};
+use crate::image_cache::{self, ImageCacheArguments};
+use crate::{progress, resolve, start};
 use clap::Args;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::audit::{examine, identical, near_duplicates};
+use roentgen_data::audit::{Examination, examine, identical, near_duplicates};
+use roentgen_data::{Manifest, Split};
 use roentgen_report::audit::Level;
-use roentgen_run::config::OnBadImage;
+use roentgen_run::config::EngineSettings;
 use std::io::Write;
 use std::path::PathBuf;
 
 /// `roentgen audit`
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// Folder with train/, validation/ and test/, each with a folder a class
-    #[arg(long, value_name = "DIR")]
+    /// A folder with train/, validation/ and test/, each with a folder a class; a table (path,label,...); or a published data
+    /// set
+    #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// Print the findings as JSON
     #[arg(long)]
@@ -26,9 +30,18 @@ pub struct Audit {
     /// Write a page with the findings and the pictures of the pairs, one self-contained file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// What to do with an image that a table names and that is not there; what cannot be decoded is always listed
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    pub on_bad_image: crate::arguments::OnBadImage,
+    /// File with a key: patients are written as pseudonyms, hashed with it
+    #[arg(long, value_name = "KEYFILE")]
+    pub anonymous: Option<PathBuf>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Where what was seen of each image is kept.
+    #[command(flatten)]
+    pub image_cache: ImageCacheArguments,
 }
 
 /// Runs the command.
@@ -37,16 +50,20 @@ pub fn run(arguments: &Audit) -> Outcome {
     if threads == 0 {
         return Err(Failure::call("--threads is 0; expected at least 1"));
     }
-    let manifest = start::manifest(&arguments.data, None, OnBadImage::Fail, None)?;
+    let on_bad_image = resolve::on_bad_image(arguments.on_bad_image);
+    let manifest = start::manifest(&arguments.data, None, on_bad_image, arguments.anonymous.as_deref())?;
+    let mut engine = EngineSettings::default();
+    arguments.image_cache.apply(&mut engine);
+    let cache = image_cache::open(&engine);
     let bar = progress::bar(manifest.rows.len() as u64, "looking at images {wide_bar} {pos}/{len}");
-    let examination = examine(&manifest, threads, |done| bar.set_position(done as u64))?;
+    let examination = examine(&manifest, threads, cache.as_deref(), |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let bar = progress::bar(examination.images.len() as u64, "looking for copies {wide_bar} {pos}/{len}");
-    let likenesses: Vec<_> = examination.images.iter().map(|image| &image.likeness).collect();
+    let likenesses: Vec<_> = examination.images.iter().map(|image| &image.look.likeness).collect();
     let search = near_duplicates(&likenesses, threads, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
 
-    let same_pixels = identical(examination.images.iter().map(|image| (image.row, image.pixels)));
+    let same_pixels = identical(examination.images.iter().map(|image| (image.row, image.look.pixels)));
     let mut audit = findings::audit(&manifest, &examination, &same_pixels, &search)?;
     audit.data_fingerprint = Some(manifest.fingerprint()?);
     if let Some(path) = &arguments.html {
@@ -64,10 +81,25 @@ pub fn run(arguments: &Audit) -> Outcome {
     let grave = |level: Level| audit.findings.iter().filter(|finding| finding.level == level).count();
     let (leaks, errors) = (grave(Level::Leak), grave(Level::Error));
     if leaks + errors == 0 {
-        return Ok(());
+        return every_split_was_seen(&manifest, &examination);
     }
     Err(Failure::work(format!(
         "{}: kinds of leaks: {leaks}, kinds of contradicting labels: {errors}; move or remove the images listed above",
         arguments.data.display()
     )))
+}
+
+/// Of a split of which no image could be decoded nothing is known, least of all that it does not leak.
+fn every_split_was_seen(manifest: &Manifest, examination: &Examination) -> Outcome {
+    for split in Split::ALL.into_iter().chain([Split::Unassigned]) {
+        let rows = manifest.rows_of(split).len();
+        let seen = examination.images.iter().any(|image| manifest.rows[image.row].split == split);
+        if rows > 0 && !seen {
+            return Err(Failure::work(format!(
+                "{}: none of the {rows} {split} images can be decoded, so that nothing can be said of leaks; see above",
+                manifest.place().display()
+            )));
+        }
+    }
+    Ok(())
 }

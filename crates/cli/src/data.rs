@@ -1,7 +1,7 @@
 //! `roentgen data`: what is done with data sets before anything is trained on them.
 
 mod import;
-mod output;
+pub mod output;
 mod preview;
 mod split;
 

@@ -36,7 +36,7 @@ impl ImageCacheArguments {
 pub fn open(engine: &EngineSettings) -> Option<Arc<ImageCache>> {
     let limit_mib = engine.image_cache_limit_mib.unwrap_or(DEFAULT_LIMIT_MIB);
     let folder = match engine.image_cache.as_deref() {
-        Some("off") => return None,
+        Some(off) if off.eq_ignore_ascii_case("off") => return None,
         Some(folder) => PathBuf::from(folder),
         None => match download::cache_folder() {
             Ok(caches) => caches.join("images"),

@@ -2,8 +2,8 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::progress;
-use roentgen_data::audit::{PixelDigest, identical, pixel_digests};
-use roentgen_data::{DataError, ImageCache, Manifest};
+use roentgen_data::audit::{PixelDigest, glances, identical};
+use roentgen_data::{DataError, ImageCache, Manifest, Split};
 use roentgen_run::config::OnBadImage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -11,8 +11,12 @@ use std::rc::Rc;
 /// What decoding every image once has told.
 pub struct Decoded {
     digests: Vec<(usize, PixelDigest)>,
-    /// What cannot be decoded, where it is to be skipped; elsewhere the first one that training meets is an error.
+    /// What cannot be decoded and is to be skipped.
     pub bad: Vec<(usize, DataError)>,
+    /// What cannot be decoded and is not to be skipped.
+    unusable: Vec<(usize, DataError)>,
+    /// Rows of images in which nearly nothing is to be seen.
+    dim: Vec<usize>,
 }
 
 impl Decoded {
@@ -25,20 +29,51 @@ impl Decoded {
         cache: Option<(&ImageCache, usize)>,
     ) -> Outcome<Rc<Decoded>> {
         let bar = progress::bar(manifest.rows.len() as u64, "comparing pixels {wide_bar} {pos}/{len}");
-        let outcomes = pixel_digests(manifest, threads, cache, |done| bar.set_position(done as u64))?;
+        let outcomes = glances(manifest, threads, cache, |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        let mut decoded = Decoded { digests: Vec::with_capacity(outcomes.len()), bad: Vec::new() };
+        let mut decoded = Decoded { digests: Vec::new(), bad: Vec::new(), unusable: Vec::new(), dim: Vec::new() };
         for (row, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
-                Ok(digest) => decoded.digests.push((row, digest)),
+                Ok(seen) => {
+                    decoded.digests.push((row, seen.pixels));
+                    decoded.dim.extend(seen.dim.then_some(row));
+                }
                 Err(error) if on_bad_image == OnBadImage::Skip => {
                     eprintln!("skipped: {error}");
                     decoded.bad.push((row, error));
                 }
-                Err(_) => {}
+                Err(error) => decoded.unusable.push((row, error)),
             }
         }
         Ok(Rc::new(decoded))
+    }
+
+    /// Refuses images that training would meet after hours and stop at; of images for the test it warns, at which an
+    /// evaluation will stop.
+    pub fn refuse_bad_images(&self, manifest: &Manifest) -> Outcome {
+        let of = |splits: &[Split]| -> Vec<String> {
+            let here = self.unusable.iter().filter(|(row, _)| splits.contains(&manifest.rows[*row].split));
+            here.map(|(_, error)| error.to_string()).collect()
+        };
+        let place = manifest.place().display();
+        let tested = of(&[Split::Test]);
+        if !tested.is_empty() {
+            eprintln!(
+                "warning: {place}: {} images of the test cannot be used, and an evaluation will stop at them: {}",
+                tested.len(),
+                first_ten(&tested)
+            );
+        }
+        let trained = of(&[Split::Train, Split::Validation]);
+        if trained.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::work(format!(
+            "{place}: {} images for training and validation cannot be used; mend or remove them, or leave such images out \
+             with --on-bad-image skip: {}",
+            trained.len(),
+            first_ten(&trained)
+        )))
     }
 
     /// Groups of images with identical pixels.
@@ -49,7 +84,7 @@ impl Decoded {
     /// The groups that stand in more than one split, a line each.
     pub fn identical_across_splits(&self, manifest: &Manifest) -> Vec<String> {
         let groups = self.identical();
-        let across = groups.iter().filter(|group| differ(group, |row| manifest.rows[row].split as usize));
+        let across = groups.iter().filter(|group| manifest.across_splits(group));
         across.map(|group| line(manifest, group)).collect()
     }
 }
@@ -65,7 +100,23 @@ pub fn check(manifest: &Manifest, decoded: &Decoded, allowed: bool) -> Outcome {
     for doubt in doubts(manifest, &decoded.identical()) {
         eprintln!("warning: {}: {doubt}", manifest.place().display());
     }
+    if !decoded.dim.is_empty() {
+        let names: Vec<String> = decoded.dim.iter().map(|&row| manifest.rows[row].path.display().to_string()).collect();
+        eprintln!("warning: {}: {DIM}: {}", manifest.place().display(), first_five(&names));
+    }
     Ok(())
+}
+
+/// What is wrong with images for which [`roentgen_data::Image::is_dim`] holds.
+pub const DIM: &str = "images of 16 bits that use only the lowest eighth of their range and are nearly black to a network, as \
+    where 12 bits were stored in 16; multiply their pixels, or give the DICOM files that they were made of";
+
+/// Says what the gate does not look for.
+pub fn say_what_was_not_looked_for(manifest: &Manifest) {
+    eprintln!(
+        "note: altered copies of images, and what files alone give away, were not looked for: `roentgen audit --data {}`",
+        manifest.place().display()
+    );
 }
 
 /// `pixels` are the groups of identical images that stand in more than one split.
@@ -109,7 +160,7 @@ fn doubts(manifest: &Manifest, groups: &[Vec<usize>]) -> Vec<String> {
         ("groups of images with identical pixels and different labels", named(&|group| differ(group, label))),
         (
             "groups of images with identical pixels within a split",
-            named(&|group| !differ(group, label) && !differ(group, |row| manifest.rows[row].split as usize)),
+            named(&|group| !differ(group, label) && !manifest.across_splits(group)),
         ),
         (
             "patients with images of different labels",
@@ -127,6 +178,12 @@ fn differ(group: &[usize], of: impl Fn(usize) -> usize) -> bool {
 fn line(manifest: &Manifest, group: &[usize]) -> String {
     let paths: Vec<String> = group.iter().map(|&row| manifest.rows[row].path.display().to_string()).collect();
     paths.join(" = ")
+}
+
+/// A line for each, under what they are the end of.
+fn first_ten(lines: &[String]) -> String {
+    let shown = lines.iter().take(10).map(|line| format!("\n  {line}")).collect::<String>();
+    if lines.len() > 10 { format!("{shown}\n  and {} more", lines.len() - 10) } else { shown }
 }
 
 fn first_five(names: &[String]) -> String {

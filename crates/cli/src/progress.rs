@@ -208,6 +208,16 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     bar
 }
 
+/// For work of unknown length that is done in a moment most of the time: what is being done, and for how long.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is fixed");
+    let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    spinner.set_style(style);
+    spinner.set_message(what);
+    spinner.enable_steady_tick(Duration::from_millis(250));
+    spinner
+}
+
 /// How far a long list of images has come.
 pub struct ImageProgress {
     status: Status,

@@ -44,10 +44,14 @@ pub fn open(data: &Path, on_bad_image: OnBadImage) -> Outcome<Manifest> {
         let path = data.display();
         return Err(Failure::call(format!("{path}: no such folder; say with --data where the data set is")));
     }
+    // An archive's headers lie on a slow disk.
+    let spinner = progress::spinner("reading what is known of the images");
     let manifest = match on_bad_image {
-        OnBadImage::Fail => Manifest::open(data)?,
-        OnBadImage::Skip => Manifest::open_existing(data)?,
+        OnBadImage::Fail => Manifest::open(data),
+        OnBadImage::Skip => Manifest::open_existing(data),
     };
+    spinner.finish_and_clear();
+    let manifest = manifest?;
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     // Nothing that holds the lock can panic; a set that is half there would say something twice.
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);

@@ -197,6 +197,7 @@ impl Data {
             leaks::check_patients(&manifest)?;
         }
         let image_cache = image_cache::open(&config.engine);
+        let is_known = known.is_some();
         let decoded = match known {
             Some(decoded) => decoded,
             None => {
@@ -204,7 +205,11 @@ impl Data {
                 Decoded::look(&manifest, config.data.on_bad_image, engine.threads(), cache)?
             }
         };
+        decoded.refuse_bad_images(&manifest)?;
         leaks::check(&manifest, &decoded, allow_leaks)?;
+        if !is_known {
+            leaks::say_what_was_not_looked_for(&manifest);
+        }
         Ok(Data { manifest, decoded, image_cache })
     }
 }

@@ -5,6 +5,7 @@
 mod alignment;
 mod examination;
 mod likeness;
+mod look;
 mod neighbours;
 mod pixels;
 mod placement;
@@ -12,7 +13,8 @@ mod stored;
 
 pub use examination::{Examination, Examined, examine};
 pub use likeness::Likeness;
-pub use pixels::{PixelDigest, identical, pixel_digests};
+pub use look::Look;
+pub use pixels::{Glance, PixelDigest, glances, identical};
 pub use stored::{Format, Stored};
 
 use crate::check::image_threads;

@@ -5,9 +5,11 @@
 //! pixels, in 8 or 16 bits as the file has them. All that is random comes later, so that an image from the cache gives
 //! the same bits as one from its file.
 //!
-//! It is found by the SHA-256 of the file's bytes, of how images are decoded and resized (`DECODING`), and of the short
-//! side: copies under other names share an entry, and a file that was changed has another. Each file is read once a
+//! It is found by the SHA-256 of the file's bytes, of how images are decoded and resized (`DECODING`), of the form of the entry,
+//! and of the short side: copies under other names share an entry, and a file that was changed has another. Each file is read once a
 //! process for that; afterwards its path is enough.
+//!
+//! What an audit sees of an image ([`Look`]) is kept in the same way, 21 KiB each.
 //!
 //! Several processes may share a folder, and be killed at any moment: an entry is written under another name and renamed,
 //! and its checksum is looked at whenever it is read. What is damaged is decoded again. Where nothing can be written,
@@ -15,6 +17,7 @@
 //! exceed the bound until the next one opens it.
 
 pub mod entry;
+pub mod look;
 mod room;
 
 use std::cell::RefCell;
@@ -29,12 +32,12 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use crate::audit::PixelDigest;
+use crate::audit::{Glance, Look, PixelDigest};
 use crate::decode::{Limits, decode_bytes, read_file};
 use crate::error::DataError;
 use crate::raster::Image;
 use crate::transform::{resized, short_side};
-use room::{Room, name_of};
+use room::{ENDINGS, Room, name_of};
 
 /// Version of what is done to an image before it is kept: to be raised whenever decoding or resizing gives other pixels.
 const DECODING: u32 = 1;
@@ -42,24 +45,59 @@ const DECODING: u32 = 1;
 /// SHA-256 of all that an entry depends on.
 type Key = [u8; 32];
 
+/// What is kept of an image file. Each has an entry of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kept {
+    /// The image, with a short side of so many pixels.
+    Pixels { short_side: usize },
+    /// What an audit sees of it.
+    Look,
+}
+
+impl Kept {
+    fn ending(self) -> &'static str {
+        match self {
+            Kept::Pixels { .. } => ENDINGS[0],
+            Kept::Look => ENDINGS[1],
+        }
+    }
+
+    /// Of a file with these bytes. The form of the entry is a part of it, so that nobody meets entries of another version;
+    /// they grow old and give way.
+    fn key(self, bytes: &[u8]) -> Key {
+        let (version, short_side) = match self {
+            Kept::Pixels { short_side } => (entry::VERSION, short_side as u64),
+            Kept::Look => (look::VERSION, 0),
+        };
+        let mut hash = Sha256::new();
+        hash.update(self.ending());
+        hash.update(version.to_le_bytes());
+        hash.update(DECODING.to_le_bytes());
+        hash.update(short_side.to_le_bytes());
+        hash.update(bytes);
+        hash.finalize().into()
+    }
+}
+
 /// A folder of decoded images.
 pub struct ImageCache {
     folder: PathBuf,
-    /// Keys of files that this process has read, by path and short side.
-    known: Mutex<HashMap<(PathBuf, usize), Key>>,
+    /// Keys of files that this process has read, by path and what is kept of them.
+    known: Mutex<HashMap<(PathBuf, Kept), Key>>,
     room: Mutex<Room>,
     limit_bytes: u64,
     /// Set once nothing more is written.
     closed: AtomicBool,
     found: AtomicU64,
     made: AtomicU64,
+    damaged: AtomicU64,
     notice: Box<dyn Fn(CacheNotice) + Send + Sync>,
 }
 
 /// What the user should hear of.
 #[derive(Debug)]
 pub enum CacheNotice {
-    /// An entry was damaged, or is of another version; it is made again.
+    /// An entry was damaged; it is made again, as are others that are. Said of the first.
     Damaged {
         /// Its file.
         entry: PathBuf,
@@ -86,7 +124,7 @@ impl fmt::Display for CacheNotice {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CacheNotice::Damaged { entry, detail } => {
-                write!(to, "{}: damaged, or not of this version: {detail}; decoded again", entry.display())
+                write!(to, "{}: damaged: {detail}; decoded again, as all others that are", entry.display())
             }
             CacheNotice::Full { folder, limit_bytes } => write!(
                 to,
@@ -110,6 +148,8 @@ pub struct CacheUse {
     pub found: u64,
     /// Images that were decoded.
     pub made: u64,
+    /// Entries that were damaged.
+    pub damaged: u64,
     /// Bytes that its entries take.
     pub bytes: u64,
 }
@@ -126,6 +166,7 @@ impl ImageCache {
             closed: AtomicBool::new(false),
             found: AtomicU64::new(0),
             made: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
             notice: Box::new(notice),
         }
     }
@@ -138,7 +179,8 @@ impl ImageCache {
     /// What it was good for so far.
     pub fn usage(&self) -> CacheUse {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        CacheUse { found: count(&self.found), made: count(&self.made), bytes: lock(&self.room).bytes() }
+        let [found, made, damaged] = [&self.found, &self.made, &self.damaged].map(count);
+        CacheUse { found, made, damaged, bytes: lock(&self.room).bytes() }
     }
 
     /// An image file, decoded and resized for networks of `image_size`: what
@@ -147,53 +189,84 @@ impl ImageCache {
     /// # Errors
     /// As [`decode`](crate::decode::decode).
     pub fn read(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<Image, DataError> {
-        Ok(self.entry(path, limits, image_size)?.1)
+        Ok(self.pixels(path, limits, image_size)?.1)
     }
 
-    /// The digest of the pixels of an image file as they were decoded; the image is in the cache afterwards.
+    /// What is kept of an image file that was looked at once; the image is in the cache afterwards.
     ///
     /// # Errors
     /// As [`decode`](crate::decode::decode).
-    pub fn digest(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<PixelDigest, DataError> {
-        Ok(self.entry(path, limits, image_size)?.0)
+    pub fn glance(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<Glance, DataError> {
+        let (pixels, image) = self.pixels(path, limits, image_size)?;
+        Ok(Glance { pixels, dim: image.is_dim() })
     }
 
-    fn entry(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<(PixelDigest, Image), DataError> {
-        let name = (path.to_owned(), short_side(image_size));
+    /// What an audit sees of an image file: the same whether it is here already or not.
+    ///
+    /// # Errors
+    /// As [`decode`](crate::decode::decode).
+    pub fn look(&self, path: &Path, limits: &Limits) -> Result<Look, DataError> {
+        self.entry(path, limits, Kept::Look, look::read, |bytes| {
+            let seen = Look::at(&path.display().to_string(), bytes, limits)?;
+            let mut file = Vec::new();
+            look::write(&seen, &mut file);
+            Ok((seen, file))
+        })
+    }
+
+    fn pixels(&self, path: &Path, limits: &Limits, image_size: usize) -> Result<(PixelDigest, Image), DataError> {
+        self.entry(path, limits, Kept::Pixels { short_side: short_side(image_size) }, entry::read, |bytes| {
+            let image = decode_bytes(&path.display().to_string(), bytes, limits)?;
+            let pixels = PixelDigest::of(&image);
+            let image = resized(image, image_size);
+            let mut file = Vec::new();
+            entry::write(&image, &pixels, &mut file);
+            Ok(((pixels, image), file))
+        })
+    }
+
+    /// What is `kept` of an image file: read from its entry, or else made of the file's bytes, with the bytes of the entry.
+    fn entry<T>(
+        &self,
+        path: &Path,
+        limits: &Limits,
+        kept: Kept,
+        read: impl Fn(&[u8]) -> Result<T, String>,
+        make: impl FnOnce(&[u8]) -> Result<(T, Vec<u8>), DataError>,
+    ) -> Result<T, DataError> {
+        let name = (path.to_owned(), kept);
         let known = lock(&self.known).get(&name).copied();
-        if let Some(entry) = known.and_then(|key| self.find(&key)) {
+        if let Some(entry) = known.and_then(|key| self.find(&key, kept, &read)) {
             return Ok(entry);
         }
         let bytes = read_file(path, limits)?;
-        let key = key(&bytes, name.1);
+        let key = kept.key(&bytes);
         let is_new = lock(&self.known).insert(name, key) != Some(key);
-        if is_new && let Some(entry) = self.find(&key) {
+        if is_new && let Some(entry) = self.find(&key, kept, &read) {
             return Ok(entry);
         }
-        let image = decode_bytes(&path.display().to_string(), &bytes, limits)?;
-        let pixels = PixelDigest::of(&image);
-        let image = resized(image, image_size);
+        let (entry, file) = make(&bytes)?;
         self.made.fetch_add(1, Ordering::Relaxed);
-        self.keep(&key, &image, &pixels);
-        Ok((pixels, image))
+        self.keep(&key, kept, &file);
+        Ok(entry)
     }
 
-    fn file_of(&self, key: &Key) -> PathBuf {
+    fn file_of(&self, key: &Key, kept: Kept) -> PathBuf {
         let name = name_of(key);
-        self.folder.join(&name[..2]).join(format!("{name}.pixels"))
+        self.folder.join(&name[..2]).join(format!("{name}.{}", kept.ending()))
     }
 
     /// An entry that is there and whole.
-    fn find(&self, key: &Key) -> Option<(PixelDigest, Image)> {
+    fn find<T>(&self, key: &Key, kept: Kept, read: impl Fn(&[u8]) -> Result<T, String>) -> Option<T> {
         thread_local! {
             /// Of the entry that is being read.
             static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let path = self.file_of(key);
+        let path = self.file_of(key, kept);
         let mut file = File::open(&path).ok()?;
         let entry = BYTES.with_borrow_mut(|bytes| {
             bytes.clear();
-            file.read_to_end(bytes).map_err(|error| error.to_string()).and_then(|_| entry::read(bytes))
+            file.read_to_end(bytes).map_err(|error| error.to_string()).and_then(|_| read(bytes))
         });
         match entry {
             Ok(entry) => {
@@ -205,28 +278,28 @@ impl ImageCache {
                 Some(entry)
             }
             Err(detail) => {
-                (self.notice)(CacheNotice::Damaged { entry: path, detail });
+                if self.damaged.fetch_add(1, Ordering::Relaxed) == 0 {
+                    (self.notice)(CacheNotice::Damaged { entry: path, detail });
+                }
                 None
             }
         }
     }
 
     /// Writes an entry, if that is possible.
-    fn keep(&self, key: &Key, image: &Image, pixels: &PixelDigest) {
+    fn keep(&self, key: &Key, kept: Kept, bytes: &[u8]) {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
-        let mut bytes = Vec::new();
-        entry::write(image, pixels, &mut bytes);
         let has_room = {
             let mut room = lock(&self.room);
             room.uses(*key);
-            room.make(bytes.len() as u64)
+            room.make(key, bytes.len() as u64)
         };
         if !has_room {
             self.close(CacheNotice::Full { folder: self.folder.clone(), limit_bytes: self.limit_bytes });
-        } else if let Err((path, source)) = self.write(key, &bytes) {
-            lock(&self.room).give_back(bytes.len() as u64);
+        } else if let Err((path, source)) = self.write(&self.file_of(key, kept), bytes) {
+            lock(&self.room).give_back(key);
             self.close(CacheNotice::GivenUp { path, source });
         }
     }
@@ -239,8 +312,7 @@ impl ImageCache {
     }
 
     /// Under a name of its own first, so that nobody ever sees a part of it.
-    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)> {
-        let path = self.file_of(key);
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)> {
         // One count for all caches of the process: they may share a folder.
         static PARTS: AtomicU64 = AtomicU64::new(0);
         let number = PARTS.fetch_add(1, Ordering::Relaxed);
@@ -252,10 +324,10 @@ impl ImageCache {
             }
             other => other,
         };
-        write().and_then(|()| fs::rename(&part, &path)).map_err(|error| {
+        write().and_then(|()| fs::rename(&part, path)).map_err(|error| {
             // Perhaps it was never there.
             let _ = fs::remove_file(&part);
-            (path, error)
+            (path.to_owned(), error)
         })
     }
 }
@@ -269,12 +341,4 @@ impl fmt::Debug for ImageCache {
 /// What a panicking thread left is as good as before: no update here has two halves.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn key(bytes: &[u8], short_side: usize) -> Key {
-    let mut hash = Sha256::new();
-    hash.update(DECODING.to_le_bytes());
-    hash.update((short_side as u64).to_le_bytes());
-    hash.update(bytes);
-    hash.finalize().into()
 }

@@ -44,20 +44,37 @@ pub fn is_image_file(path: &Path) -> bool {
     }
 }
 
+pub(crate) use dicom::{Format as DicomFormat, format as dicom_format, syntaxes as dicom_syntaxes};
+
+/// Whether the name of an image file leaves it open that it is DICOM: it ends otherwise than PNG and JPEG files do.
+pub(crate) fn may_be_dicom(path: &Path) -> bool {
+    !path
+        .extension()
+        .is_some_and(|ending| ["png", "jpg", "jpeg"].iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
 /// The patient that the header of a DICOM file names. `None` where it names none, for other files, and for those that
 /// cannot be read: decoding will say why.
 pub fn dicom_patient(path: &Path) -> Option<String> {
     /// A header is rarely longer, up to the patient.
     const SHORT: u64 = 1 << 16;
     let name = path.display().to_string();
-    beginning(path, dicom::SIGNATURE_BYTES as u64).ok().filter(|bytes| dicom::is_dicom(bytes))?;
     let short = beginning(path, SHORT).ok()?;
-    match dicom::patient_id(&name, &short) {
+    match dicom_patient_bytes(&name, &short) {
         Err(DataError::ImageTruncated { .. }) if short.len() as u64 == SHORT => {
-            dicom::patient_id(&name, &beginning(path, Limits::default().file_bytes).ok()?).ok()?
+            dicom_patient_bytes(&name, &beginning(path, Limits::default().file_bytes).ok()?).ok()?
         }
         found => found.ok()?,
     }
+}
+
+/// The patient that the header of a DICOM file in memory names, of which `bytes` may be the beginning; `None` where it names
+/// none, and for other files. `name` stands for it in messages.
+///
+/// # Errors
+/// [`DataError::ImageTruncated`] where the bytes end before the patient would stand there; others where they are damaged.
+pub fn dicom_patient_bytes(name: &str, bytes: &[u8]) -> Result<Option<String>, DataError> {
+    if dicom::is_dicom(bytes) { dicom::patient_id(name, bytes) } else { Ok(None) }
 }
 
 /// At most so many bytes from the start of a file.

@@ -29,7 +29,7 @@ pub enum DataError {
     /// None of the split folders stands in the data set's folder.
     #[error(
         "{root}: no split folder; expected `train`, `validation` (or `val`, `valid`) or `test`, found {found}; \
-             put the images into SPLIT/CLASS/ folders"
+             put the images into SPLIT/CLASS/ folders, or into CLASS/ folders of at least two classes"
     )]
     NoSplits {
         /// The data set's folder.

@@ -27,10 +27,14 @@ struct SplitFolder {
     classes: BTreeSet<String>,
 }
 
-/// Lists splits, classes and images under `root`, and checks that they fit together.
+/// Lists splits, classes and images under `root`, and checks that they fit together. Where there are class folders and no
+/// split folders, the images are in no split.
 pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
     let mut warnings = Vec::new();
-    let splits = split_folders(root, &mut warnings)?;
+    let mut splits = split_folders(root, &mut warnings)?;
+    if splits.is_empty() {
+        splits.push(class_folders(root, &mut warnings)?);
+    }
     let classes: Vec<String> =
         splits.iter().flat_map(|folder| folder.classes.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
 
@@ -101,10 +105,7 @@ fn split_folders(root: &Path, warnings: &mut Vec<String>) -> Result<Vec<SplitFol
         }
         splits.push(SplitFolder { split, name, classes: class_names(path, warnings)? });
     }
-    if splits.is_empty() {
-        return Err(DataError::NoSplits { root: root.to_owned(), found: listed(&others, MOST_NAMES) });
-    }
-    if !others.is_empty() {
+    if !others.is_empty() && !splits.is_empty() {
         warnings.push(format!(
             "{}: not a part of the data set, ignored: {}",
             root.display(),
@@ -113,6 +114,30 @@ fn split_folders(root: &Path, warnings: &mut Vec<String>) -> Result<Vec<SplitFol
     }
     splits.sort_by_key(|folder| folder.split);
     Ok(splits)
+}
+
+/// The folders of a data set that has a folder for each class and no splits: at least two with images. A folder of data
+/// sets is none.
+fn class_folders(root: &Path, warnings: &mut Vec<String>) -> Result<SplitFolder, DataError> {
+    let mut classes = class_names(root, warnings)?;
+    let no_splits =
+        |found: &BTreeSet<String>| Err(DataError::NoSplits { root: root.to_owned(), found: listed(found, MOST_NAMES) });
+    for class in classes.clone() {
+        if has_splits(&root.join(&class))? {
+            return no_splits(&classes);
+        }
+        let mut found = Found::default();
+        collect(root, Path::new(&class), 0, &mut found)?;
+        if found.images.is_empty() {
+            classes.remove(&class);
+        }
+    }
+    if classes.len() < 2 {
+        let entries = visible_entries(root)?;
+        let names = entries.iter().filter_map(|(path, _)| path.file_name());
+        return no_splits(&names.map(|name| name.to_string_lossy().into_owned()).collect());
+    }
+    Ok(SplitFolder { split: Split::Unassigned, name: "", classes })
 }
 
 fn class_names(split_folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeSet<String>, DataError> {

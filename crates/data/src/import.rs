@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::DataError;
 use crate::listing;
-use crate::manifest::{Manifest, Row, Split};
+use crate::manifest::{Manifest, Row, Split, listed};
 use crate::rules::Rules;
 use crate::sources::{Collection, Found, Kind, out_of_scope};
 
@@ -85,7 +85,8 @@ struct Item {
 /// Reads the tables of the sources, gives every image the class that the rules say, and leaves out what is no frontal
 /// radiograph, has no class, is not there, repeats another row, or contradicts one. Patient ids begin with the name of
 /// their source, so that numbers of different sources do not meet; COVIDx's have the names of the collections that it
-/// was made from. Nothing is decoded.
+/// was made from. Those of our own tables stay as they are: one that stands in several is taken for one patient, with a
+/// warning, because two tables may be parts of one hospital or two hospitals that both count from 1. Nothing is decoded.
 ///
 /// # Errors
 /// [`DataError::NothingImported`] where nothing is left, [`DataError::SeveralLists`], [`DataError::SourceFileMissing`],
@@ -130,6 +131,9 @@ struct Merged {
     findings: BTreeSet<String>,
     warnings: Vec<String>,
     table: Option<PathBuf>,
+    /// The patients of our own tables, with the number of tables that they stand in.
+    own_patients: BTreeMap<String, usize>,
+    own_tables: Vec<String>,
 }
 
 impl Merged {
@@ -159,6 +163,7 @@ impl Merged {
             self.findings.extend(image.findings.iter().chain(&image.uncertain).cloned());
             let verdict = match contradicted.remove(&index) {
                 Some(reason) => Err(reason),
+                None if image.nameless => Err("its row names no file".to_owned()),
                 None if repeats[index] => Err("repeats an earlier row".to_owned()),
                 None => class_of(&image, rules),
             };
@@ -180,6 +185,11 @@ impl Merged {
         self.named.push(manifest.rows.len());
         let root = canonical(&manifest.root)?;
         self.table.get_or_insert_with(|| manifest.place().to_owned());
+        self.own_tables.push(manifest.place().display().to_string());
+        let patients: BTreeSet<&String> = manifest.rows.iter().filter_map(|row| row.patient_id.as_ref()).collect();
+        for patient in patients {
+            *self.own_patients.entry(patient.clone()).or_default() += 1;
+        }
         self.warnings.extend(manifest.warnings);
         for row in manifest.rows {
             let item = Item { path: root.join(&row.path), class: manifest.classes[row.label].clone(), row };
@@ -202,6 +212,17 @@ impl Merged {
                 let name = item.path.display().to_string();
                 self.drop(source, name, "stands in an earlier source already".to_owned());
             }
+        }
+        let shared: BTreeSet<String> =
+            self.own_patients.iter().filter(|(_, tables)| **tables > 1).map(|(patient, _)| patient.clone()).collect();
+        if !shared.is_empty() {
+            self.warnings.push(format!(
+                "{} patients stand in more than one of {}, and are taken for one each: {}; where they are not, as where two \
+                 hospitals both count from 1, give them ids of their own in each table",
+                shared.len(),
+                self.own_tables.join(", "),
+                listed(&shared, 5)
+            ));
         }
         let classes: BTreeSet<&String> = items.iter().map(|(_, item)| &item.class).collect();
         let classes: Vec<String> = classes.into_iter().cloned().collect();

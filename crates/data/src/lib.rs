@@ -37,7 +37,9 @@ pub use anonymous::PatientKey;
 pub use cache::{CacheNotice, CacheUse, ImageCache};
 pub use check::check_images;
 pub use cxr::{CxrParameters, CxrSettings};
-pub use decode::{Limits, decode, decode_bytes, decode_frame, decode_frame_bytes, dicom_patient, is_image_file};
+pub use decode::{
+    Limits, decode, decode_bytes, decode_frame, decode_frame_bytes, dicom_patient, dicom_patient_bytes, is_image_file,
+};
 pub use error::DataError;
 pub use folds::{Fold, Shares};
 pub use import::{Dropped, Imported, Source, import};

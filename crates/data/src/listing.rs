@@ -184,7 +184,7 @@ fn understood<T>(
 }
 
 /// Adds what the table knows to the rows of a manifest of folders. Every row of the table must be the row of an image,
-/// in the split and class that its folder says; images that the table does not name stay unknown, with a warning.
+/// in the split and class that its folder says; images that the table does not name stay as they are, with a warning.
 pub(crate) fn annotate(manifest: &mut Manifest, file: &Path) -> Result<(), DataError> {
     let listing = Listing::read(file)?;
     manifest.warnings.extend(listing.warnings);
@@ -220,7 +220,7 @@ pub(crate) fn annotate(manifest: &mut Manifest, file: &Path) -> Result<(), DataE
     let unnamed = manifest.rows.len() - named;
     if unnamed > 0 {
         manifest.warnings.push(format!(
-            "{}: does not name {unnamed} of {} images; their patients are unknown",
+            "{}: does not name {unnamed} of {} images; of these is known what their files say",
             file.display(),
             manifest.rows.len()
         ));

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, fs};
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::anonymous::PatientKey;
-use crate::decode::dicom_patient;
+use crate::check::image_threads;
+use crate::decode::{dicom_patient, may_be_dicom};
 use crate::error::DataError;
 use crate::folders;
 use crate::import::Source;
@@ -127,7 +129,7 @@ impl Manifest {
     /// Images end in .png, .jpg, .jpeg, .dcm, .dicom or .ima in any case, or are known by their content (see
     /// [`is_image_file`](crate::is_image_file)), and may stand in subfolders; other files give a warning. Hidden files and
     /// folders are ignored. A `manifest.csv` in the folder adds what is known of the images, and must not contradict the
-    /// folders; without one, the patients of DICOM images are those that their headers name.
+    /// folders. A folder of class folders alone, as ImageFolder has it, is a data set whose images are in no split yet.
     ///
     /// A table, or a folder with a `manifest.csv` and no split folders, has the columns `path` (relative to the table's
     /// folder, with `/`, or absolute) and `label` (the class's name) and any of `split`, `finding`, `patient_id`,
@@ -137,7 +139,7 @@ impl Manifest {
     /// A published collection is known by the names and columns of its files ([`Kind`](crate::sources::Kind)) and read
     /// as it lies, under the default [`Rules`](crate::Rules); what is left out, and why, is a warning.
     ///
-    /// Nothing is decoded.
+    /// Where neither a table nor a published collection says whose a DICOM image is, its header does. Nothing is decoded.
     ///
     /// # Errors
     /// Any variant of [`DataError`] that is about folders, names or tables; [`DataError::ImagesMissing`] where a table
@@ -183,11 +185,18 @@ impl Manifest {
 
     /// The images that a folder holds or a table names.
     fn named(path: &Path) -> Result<Manifest, DataError> {
-        let metadata = fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.to_owned(), source })?;
         let source = Source::detect(path)?;
         if let Some(kind) = source.kind {
             return Manifest::of_published(source, kind);
         }
+        let mut manifest = Manifest::of_our_own(path)?;
+        manifest.take_patients_from_headers()?;
+        Ok(manifest)
+    }
+
+    /// A folder of split folders, or a table.
+    fn of_our_own(path: &Path) -> Result<Manifest, DataError> {
+        let metadata = fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.to_owned(), source })?;
         if !metadata.is_dir() {
             return match path.extension() {
                 Some(end) if end.eq_ignore_ascii_case("csv") => Listing::read(path)?.into_manifest(path),
@@ -201,8 +210,6 @@ impl Manifest {
         let mut manifest = folders::scan(path)?;
         if table.is_file() {
             listing::annotate(&mut manifest, &table)?;
-        } else {
-            manifest.take_patients_from_headers();
         }
         Ok(manifest)
     }
@@ -249,18 +256,32 @@ impl Manifest {
         listed(&names, 10)
     }
 
-    fn take_patients_from_headers(&mut self) {
-        for row in &mut self.rows {
-            row.patient_id = dicom_patient(&self.root.join(&row.path));
+    /// Asks the headers of DICOM files whose they are, where nothing else says it. RSNA's challenge has the ids of images
+    /// there, which are no patients.
+    fn take_patients_from_headers(&mut self) -> Result<(), DataError> {
+        let is_unknown = |row: &Row| {
+            row.patient_id.is_none() && !row.source.as_deref().is_some_and(|source| source.eq_ignore_ascii_case("rsna"))
+        };
+        let Manifest { root, rows, .. } = self;
+        let mut unknown: Vec<&mut Row> =
+            rows.iter_mut().filter(|row| is_unknown(row) && may_be_dicom(&row.path)).collect();
+        if unknown.is_empty() {
+            return Ok(());
         }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        image_threads(threads)?.install(|| {
+            unknown.par_iter_mut().for_each(|row| row.patient_id = dicom_patient(&root.join(&row.path)));
+        });
+        let found = unknown.iter().any(|row| row.patient_id.is_some());
         let unknown = self.rows.iter().filter(|row| row.patient_id.is_none()).count();
-        if (1..self.rows.len()).contains(&unknown) {
+        if found && unknown > 0 {
             self.warnings.push(format!(
-                "{}: {unknown} of {} images have no header that names a patient; whose they are is unknown",
-                self.root.display(),
+                "{}: the patients of {unknown} of {} images are unknown: neither a table nor a DICOM header names them",
+                self.place().display(),
                 self.rows.len()
             ));
         }
+        Ok(())
     }
 
     /// Puts pseudonyms in the place of the patients, wherever they will be written. Paths stay as they are.
@@ -375,11 +396,18 @@ impl Manifest {
         Ok(hash.finalize().into())
     }
 
+    /// Whether two of these rows stand in different splits. What is in none ([`Split::Unassigned`]) is neither trained
+    /// nor tested on, so that it tells nobody anything.
+    pub fn across_splits(&self, rows: &[usize]) -> bool {
+        let mut splits = rows.iter().map(|&row| self.rows[row].split).filter(|split| *split != Split::Unassigned);
+        splits.next().is_some_and(|first| splits.any(|other| other != first))
+    }
+
     /// The patients that stand in more than one split, sorted. Images of unknown patients are not counted: whether
-    /// they are disjoint is not provable.
+    /// they are disjoint is not provable; nor are images in no split.
     pub fn patients_across_splits(&self) -> Vec<SharedPatient> {
         let mut images: BTreeMap<&str, BTreeMap<Split, usize>> = BTreeMap::new();
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|row| row.split != Split::Unassigned) {
             if let Some(patient) = &row.patient_id {
                 *images.entry(patient).or_default().entry(row.split).or_default() += 1;
             }

@@ -81,6 +81,15 @@ impl Image {
         }
     }
 
+    /// Whether nearly nothing is to be seen: a grey image of 16 bits whose samples all lie in the lowest eighth of their
+    /// range, most likely 10 or 12 bits that were stored without being spread over 16.
+    pub fn is_dim(&self) -> bool {
+        match self {
+            Image::Gray8(_) | Image::Rgb8(_) => false,
+            Image::Gray16(raster) => raster.samples().iter().all(|&sample| sample < 1 << 13),
+        }
+    }
+
     /// The image as red, green and blue, `[height, width, 3]`; 16-bit grey is divided by 257 and rounded.
     pub fn to_rgb8(&self) -> Vec<u8> {
         match self {

@@ -10,7 +10,7 @@ mod rsna;
 mod views;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::DataError;
@@ -157,11 +157,24 @@ pub(crate) struct Found {
     pub modality: Option<String>,
     pub age: Option<u16>,
     pub sex: Option<Sex>,
+    /// Whether the table's row names no file, so that `name` is the row's.
+    pub nameless: bool,
 }
 
-/// The first of these paths, relative to `root`, that is a file.
+impl Found {
+    /// A row that names no file.
+    fn nameless(table: &Path, line: u64) -> Found {
+        let table = table.file_name().unwrap_or_default().to_string_lossy();
+        Found { name: format!("{table}, line {line}"), nameless: true, ..Found::default() }
+    }
+}
+
+/// The first of these paths, relative to `root`, that is a file. A table has no say over files outside of its folder: what
+/// is absolute, or leads upwards, is none.
 fn existing(root: &Path, candidates: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
-    candidates.into_iter().find(|path| root.join(path).is_file())
+    let is_inside =
+        |path: &PathBuf| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    candidates.into_iter().filter(is_inside).find(|path| root.join(path).is_file())
 }
 
 /// The table, where one of these names is there.

@@ -93,3 +93,23 @@ fn limits_are_the_callers() {
     let missing = decode(Path::new("/no/such/file.png"), &Limits::default()).unwrap_err();
     assert!(missing.to_string().contains("/no/such/file.png"));
 }
+
+#[test]
+fn a_scan_that_is_repeated_without_end_is_refused() {
+    let whole = fs::read(format!("{FIXTURES}/images/grey-progressive.jpg")).unwrap();
+    let last = whole.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+    let (image, end) = whole.split_at(whole.len() - 2);
+    let repeated = |times: usize| [image, &image[last..].repeat(times), end].concat();
+    assert!(decode_bytes("a", &repeated(1), &Limits::default()).is_ok());
+    let error = decode_bytes("a", &repeated(100), &Limits::default()).unwrap_err();
+    assert!(matches!(&error, DataError::ImageUnsupported { found, .. } if found.contains("scans")), "{error:?}");
+    // Fewer scans, of more pixels: the height stands in the frame's header, and no scan reaches so far down.
+    let mut tall = repeated(20);
+    let frame = tall.windows(2).position(|pair| pair == [0xff, 0xc2]).unwrap();
+    tall[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
+    let error = decode_bytes("a", &tall, &Limits::default()).unwrap_err();
+    assert!(
+        matches!(&error, DataError::ImageUnsupported { found, .. } if found.contains("10000 x 10000")),
+        "{error:?}"
+    );
+}

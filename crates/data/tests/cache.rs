@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use roentgen_data::audit::examine;
 use roentgen_data::{
     Augment, Batch, CacheNotice, DataError, Image, ImageCache, Limits, Loader, LoaderRequest, Manifest, Split,
     Transform, decode, resize_for_display,
@@ -123,7 +124,7 @@ fn a_damaged_or_foreign_entry_is_made_again_and_said() {
     newer[8] = 2;
     for (bytes, said) in [
         (flipped, "checksum"),
-        (newer, "version 2"),
+        (newer, "version 2 of its form"),
         (whole[..100].to_vec(), "checksum"),
         (Vec::new(), "0 bytes"),
         (b"notes of somebody else, ".repeat(3), "does not begin"),
@@ -137,6 +138,60 @@ fn a_damaged_or_foreign_entry_is_made_again_and_said() {
         let text = notices[0].to_string();
         assert!(text.contains(entry.to_str().unwrap()) && text.contains(said), "{text}");
         assert_eq!(fs::read(&entry).unwrap(), whole);
+    }
+}
+
+#[test]
+fn damage_is_said_once_and_does_not_fill_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = fixtures();
+    paths.iter().for_each(|path| drop(read(&open(folder.path(), LARGE).0, path)));
+    let entries = files(folder.path(), "pixels");
+    let total: u64 = entries.iter().map(|entry| entry.metadata().unwrap().len()).sum();
+    for entry in &entries {
+        let mut bytes = fs::read(entry).unwrap();
+        bytes[8] = 7;
+        fs::write(entry, bytes).unwrap();
+    }
+    let (cache, notices) = open(folder.path(), total + 100);
+    paths.iter().for_each(|path| drop(read(&cache, path)));
+    // No room for both: entries that are made again take the place of the damaged ones.
+    assert!(matches!(notices.lock().unwrap()[..], [CacheNotice::Damaged { .. }]), "{notices:?}");
+    assert_eq!((cache.usage().damaged, cache.usage().bytes), (entries.len() as u64, total));
+    assert_eq!(files(folder.path(), "pixels"), entries);
+}
+
+#[test]
+fn an_audit_sees_the_same_without_it_while_it_fills_and_from_it() {
+    let data = tempfile::tempdir().unwrap();
+    let dicom = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/dicom/syntaxes/rle-12.dcm");
+    for (index, path) in fixtures().iter().chain([&PathBuf::from(dicom)]).enumerate() {
+        let class = data.path().join("train").join(["a", "b"][index % 2]);
+        fs::create_dir_all(&class).unwrap();
+        fs::copy(path, class.join(path.file_name().unwrap())).unwrap();
+    }
+    fs::write(data.path().join("train/a/bad.png"), "text").unwrap();
+    let manifest = Manifest::open(data.path()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let look = |cache: Option<&ImageCache>| {
+        let seen = examine(&manifest, 2, cache, |_| {}).unwrap();
+        assert_eq!(seen.bad.len(), 1);
+        seen.images.into_iter().map(|image| (image.row, image.look)).collect::<Vec<_>>()
+    };
+    let expected = look(None);
+    let made = expected.len() as u64;
+    for (expected_made, damage) in [(made, false), (0, false), (1, true), (0, false)] {
+        if damage {
+            let entry = files(folder.path(), "look").swap_remove(3);
+            let mut bytes = fs::read(&entry).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(entry, bytes).unwrap();
+        }
+        let (cache, notices) = open(folder.path(), LARGE);
+        assert!(look(Some(&cache)) == expected);
+        assert_eq!((cache.usage().made, notices.lock().unwrap().len()), (expected_made, usize::from(damage)));
+        let on_disk: u64 = files(folder.path(), "look").iter().map(|path| path.metadata().unwrap().len()).sum();
+        assert_eq!(cache.usage().bytes, on_disk);
     }
 }
 

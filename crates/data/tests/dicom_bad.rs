@@ -19,7 +19,7 @@ fn each_bad_file_gives_its_own_error() {
     let header: Expected = |e| matches!(e, DicomHeader { .. });
     let unsupported: Expected = |e| matches!(e, ImageUnsupported { .. });
     // File, kind of error, and what its message says besides the file's name.
-    let expected: [(&str, Expected, &str); 42] = [
+    let expected: [(&str, Expected, &str); 47] = [
         ("magic-only", header, "no transfer syntax"),
         ("no-transfer-syntax", header, "no transfer syntax"),
         ("no-pixel-data", |e| matches!(e, NoPixelData { .. }), "without pixel data"),
@@ -64,7 +64,12 @@ fn each_bad_file_gives_its_own_error() {
         ("jpeg-size", damaged, "8 x 6 pixels, its header says 9 x 6"),
         ("jpeg-restarts", unsupported, "restart intervals"),
         ("jpeg-colour", damaged, "in colour"),
-        ("jpeg2000-short", damaged, "JPEG 2000"),
+        ("jpeg2000-short", truncated, "JPEG 2000 stream ends within a tile"),
+        ("jpeg2000-components", damaged, "in colour"),
+        ("jpeg2000-pixels", truncated, "bytes for 10000 x 10000 pixels"),
+        ("jpeg2000-tiles", truncated, "cannot hold its packets"),
+        ("jpeg2000-tiles-missing", truncated, "holds 3 of 16 tiles"),
+        ("jpeg2000-packets", truncated, "cannot hold its packets"),
         ("no-fragments", truncated, "no bytes of pixels"),
     ];
     let files = fs::read_dir(Path::new(FIXTURES).join("bad")).unwrap().count();

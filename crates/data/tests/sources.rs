@@ -380,6 +380,72 @@ fn several_sources_become_one() {
 }
 
 #[test]
+fn a_row_that_names_no_file_is_counted() {
+    // The column that names the image, and, of RSNA, how many rows are no image of their own.
+    let tables = [
+        ("nih", "Data_Entry_2017.csv", "Image Index", Kind::Nih),
+        ("chexpert", "train.csv", "Path", Kind::Chexpert),
+        ("covid-chestxray-late", "metadata.csv", "filename", Kind::CovidChestxray),
+        ("actualmed", "metadata.csv", "imagename", Kind::Actualmed),
+        ("figure1", "metadata.csv", "patientid", Kind::Figure1),
+        ("mimic", "mimic-cxr-2.0.0-metadata.csv", "dicom_id", Kind::Mimic),
+        ("rsna", "stage_2_train_labels.csv", "patientId", Kind::Rsna),
+    ];
+    let rules = "[[class]]\nname = \"all\"\nfindings = [\"x\"]\n";
+    let rules = Rules::parse(Path::new("r.toml"), rules).unwrap();
+    for (fixture, table, column, kind) in tables {
+        let dir = collection(fixture, &[]);
+        let file = dir.path().join(table);
+        let named = || match import(&[Source { kind: Some(kind), place: dir.path().to_owned() }], &rules) {
+            Err(DataError::NothingImported { named, reasons, .. }) => (named, reasons),
+            other => panic!("{fixture}: {other:?}"),
+        };
+        let (before, _) = named();
+        // As the last row, without its name.
+        let text: String = fs::read(&file).unwrap().into_iter().map(char::from).collect();
+        let header: Vec<&str> =
+            text.lines().next().unwrap().trim_start_matches("\u{ef}\u{bb}\u{bf}").split(',').collect();
+        let place = header.iter().position(|name| name.trim_matches('"').eq_ignore_ascii_case(column)).unwrap();
+        let row: Vec<&str> = (0..header.len()).map(|index| if index == place { "" } else { "1" }).collect();
+        fs::write(&file, format!("{}\n{}\n", text.trim_end(), row.join(","))).unwrap();
+        let (after, reasons) = named();
+        assert_eq!(after, before + 1, "{fixture}");
+        assert!(reasons.contains("1 because its row names no file"), "{fixture}: {reasons}");
+    }
+}
+
+#[test]
+fn a_table_has_no_say_over_files_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("in/mylist.txt");
+    for file in ["in/images/a.png", "outside.png"] {
+        fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+        fs::write(dir.path().join(file), b"").unwrap();
+    }
+    let outside = dir.path().join("outside.png");
+    let lines = ["a.png", "../outside.png", outside.to_str().unwrap(), &outside.to_str().unwrap()[1..]];
+    let lines = lines.map(|file| format!("1 {file} normal cohen\n"));
+    fs::write(&list, lines.concat()).unwrap();
+    let imported = import(&[Source::detect(&list).unwrap()], &Rules::default()).unwrap();
+    assert_eq!((imported.named[0], imported.kept[0]), (4, 1));
+    assert_eq!(imported.reasons(0), [("the image file is not there", 3)]);
+}
+
+#[test]
+fn a_patient_of_two_tables_is_one_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    for hospital in ["a", "b"] {
+        fs::write(dir.path().join(format!("{hospital}.png")), b"").unwrap();
+        let table = format!("path,label,patient_id\n{hospital}.png,normal,1\n");
+        fs::write(dir.path().join(format!("{hospital}.csv")), table).unwrap();
+    }
+    let sources = ["a.csv", "b.csv"].map(|name| Source::detect(&dir.path().join(name)).unwrap());
+    warned(&import(&sources, &Rules::default()).unwrap(), "1 patients stand in more than one of ");
+    let alone = import(&sources[..1], &Rules::default()).unwrap();
+    assert!(alone.manifest.warnings.is_empty(), "{:?}", alone.manifest.warnings);
+}
+
+#[test]
 fn what_cannot_be_imported() {
     // No image is there.
     let text = Manifest::open(collection("nih", &[]).path()).unwrap_err().to_string();

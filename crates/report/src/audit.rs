@@ -107,13 +107,15 @@ pub struct Shortcut {
 pub struct Audit {
     /// Version of this form.
     pub format_version: u32,
-    /// The data set's folder.
+    /// The data set's folder, or its table.
     pub data: String,
     /// What a run on the same data has as its fingerprint; `None` where it was not computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_fingerprint: Option<String>,
     /// Images that were looked at.
     pub images: usize,
+    /// Images that could not be.
+    pub undecodable: usize,
     /// What can be said of patients and splits, in a sentence.
     pub patients: String,
     /// What was found, the gravest first.
@@ -166,7 +168,14 @@ impl Audit {
         let count = |level: Level| self.findings.iter().filter(|finding| finding.level == level).count();
         match (count(Level::Leak), count(Level::Error), count(Level::Warning)) {
             (0, 0, 0) => "Nothing was found.".into(),
-            (0, 0, warnings) => format!("No leak was found; {warnings} kinds of findings deserve a look."),
+            (0, 0, warnings) if self.images > 0 => {
+                let among = match self.undecodable {
+                    0 => String::new(),
+                    count => format!(" among the images that can be decoded ({count} cannot)"),
+                };
+                format!("No leak was found{among}; {warnings} kinds of findings deserve a look.")
+            }
+            (0, 0, _) => "No image can be decoded: nothing is known of leaks.".into(),
             (0, _, _) => "Identical images have different labels.".into(),
             _ => "The splits leak: what stands on both sides makes test figures too good.".into(),
         }

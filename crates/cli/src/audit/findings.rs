@@ -1,8 +1,10 @@
 //! What an audit says: each kind of finding with its level, its sentence and its images.
 
 use super::shortcuts::{SUSPICIOUS, shortcuts};
+use crate::data::output::slashed;
+use crate::leaks::DIM;
 use roentgen_data::audit::{Examination, LEAST_AGREEMENT, Resemblance, SAME_PATIENT, Search};
-use roentgen_data::{Manifest, Row, Split};
+use roentgen_data::{Manifest, Split};
 use roentgen_eval::EvalError;
 use roentgen_report::audit::{Audit, AuditedImage, DuplicatePair, FORMAT_VERSION, Finding, Level};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,26 +27,31 @@ pub fn audit(
         chosen.map(|s| format!("{} tells {}: AUROC {}", s.feature, s.target, s.auroc)).collect::<Vec<_>>()
     };
     findings.extend(finding(Level::Warning, "shortcut", telling(false), |count| {
-        let features = counted(count, "feature of the files gives", "features of the files give");
-        format!("{features} a class away: AUROC above {SUSPICIOUS}, interval and all")
+        let features = counted(count, "feature gives", "features give");
+        format!("{features} a class away without a look at the lungs: AUROC above {SUSPICIOUS}, interval and all")
     }));
     findings.extend(finding(Level::Warning, "splits-differ", telling(true), |count| {
-        let features = counted(count, "feature of the files tells", "features of the files tell");
+        let features = counted(count, "feature tells", "features tell");
         format!("{features} test images from training images: the splits were not drawn alike")
     }));
     let bad: Vec<String> = examination.bad.iter().map(|(_, error)| error.to_string()).collect();
     findings.extend(finding(Level::Warning, "bad-image", bad, |count| {
-        format!("{} cannot be decoded and were not looked at", counted(count, "image", "images"))
+        let verb = if count == 1 { "was" } else { "were" };
+        format!("{} cannot be decoded and {verb} not looked at", counted(count, "image", "images"))
     }));
+    let dim = examination.images.iter().filter(|image| image.look.stored.dim);
+    let dim = dim.map(|image| slashed(&manifest.rows[image.row].path)).collect();
+    findings.extend(finding(Level::Warning, "dim-image", dim, |count| format!("{count} {DIM}")));
     findings.extend(finding(Level::Note, "data-set", manifest.warnings.clone(), |_| "the data set itself".into()));
     findings.sort_by_key(|finding| finding.level);
     let images = examination.images.len();
     let all_pairs = images * images.saturating_sub(1) / 2;
     Ok(Audit {
         format_version: FORMAT_VERSION,
-        data: manifest.root.display().to_string(),
+        data: slashed(manifest.place()),
         data_fingerprint: None,
         images,
+        undecodable: examination.bad.len(),
         patients: patient_statement(manifest),
         findings,
         near_duplicates,
@@ -63,8 +70,10 @@ pub fn audit(
                  {SAME_PATIENT} or more, are recognised, and told where the patients' ids are unknown or differ; most \
                  are not, so that ids are needed."
             ),
-            "Features of the files: of a category the share of the class among other patients' images of that category \
-             is the score, in five parts. Intervals are DeLong's, by patient where patients are known."
+            "Features are of the files, and what the table says of source, view, age and sex. Of a category the share of \
+             the class among other patients' images of that category is the score, in five parts; of all features together it is a logistic regression, fitted on the other four. Intervals \
+             are DeLong's, by \
+             patient where patients are known."
                 .into(),
         ],
     })
@@ -132,17 +141,16 @@ fn identical_pixels(manifest: &Manifest, groups: &[Vec<usize>]) -> Vec<Finding> 
         let paths: Vec<String> = group.iter().map(|&row| manifest.rows[row].path.display().to_string()).collect();
         paths.join(" = ")
     };
-    let split = |row: usize| manifest.rows[row].split as usize;
     let label = |row: usize| manifest.rows[row].label;
     let lines = |chosen: &dyn Fn(&[usize]) -> bool| groups.iter().filter(|group| chosen(group)).map(line).collect();
     let groups_of = |count| counted(count, "group of images", "groups of images");
-    let across = finding(Level::Leak, "identical-across-splits", lines(&|g| differ(g, &split)), |count| {
+    let across = finding(Level::Leak, "identical-across-splits", lines(&|g| manifest.across_splits(g)), |count| {
         format!("{} with identical pixels in different splits", groups_of(count))
     });
     let labels = finding(Level::Error, "identical-with-different-labels", lines(&|g| differ(g, &label)), |count| {
         format!("{} with identical pixels and different labels", groups_of(count))
     });
-    let within = finding(Level::Warning, "identical-within-split", lines(&|g| !differ(g, &split)), |count| {
+    let within = finding(Level::Warning, "identical-within-split", lines(&|g| !manifest.across_splits(g)), |count| {
         format!("{} with identical pixels within a split", groups_of(count))
     });
     across.into_iter().chain(labels).chain(within).collect()
@@ -159,9 +167,8 @@ fn pairs(
         same_pixels.iter().enumerate().flat_map(|(number, rows)| rows.iter().map(move |&row| (row, number))).collect();
     let image = |row: usize| {
         let of = &manifest.rows[row];
-        let parts: Vec<_> = of.path.iter().map(|part| part.to_string_lossy()).collect();
         AuditedImage {
-            path: parts.join("/"),
+            path: slashed(&of.path),
             split: of.split.to_string(),
             label: manifest.classes[of.label].clone(),
             patient_id: of.patient_id.clone(),
@@ -173,7 +180,7 @@ fn pairs(
         DuplicatePair {
             first: image(first),
             second: image(second),
-            across_splits: manifest.rows[first].split != manifest.rows[second].split,
+            across_splits: manifest.across_splits(&[first, second]),
             identical,
             correlation: found.correlation,
             changes: if identical { "identical pixels".into() } else { changes(found) },
@@ -226,15 +233,17 @@ fn copies(pairs: &[DuplicatePair]) -> Vec<Finding> {
 
 /// Other exposures that look like the same patient's, where the ids do not say that they are.
 fn likely_one_patient(manifest: &Manifest, examination: &Examination, search: &Search) -> Vec<Finding> {
-    let rows = search.same_patient.iter().map(|pair| {
-        let [first, second] = [pair.first, pair.second].map(|index| &manifest.rows[examination.images[index].row]);
-        (first, second, pair.correlation)
-    });
-    let open = rows.filter(|(first, second, _)| first.patient_id.is_none() || first.patient_id != second.patient_id);
-    let (across, within): (Vec<_>, Vec<_>) = open.partition(|(first, second, _)| first.split != second.split);
-    let lines = |pairs: Vec<(&Row, &Row, f32)>| {
-        let line = |(first, second, correlation): &(&Row, &Row, f32)| {
-            format!("{} ~ {} ({correlation:.3})", first.path.display(), second.path.display())
+    let rows = search
+        .same_patient
+        .iter()
+        .map(|pair| ([pair.first, pair.second].map(|index| examination.images[index].row), pair.correlation));
+    let patient = |row: usize| manifest.rows[row].patient_id.as_ref();
+    let open = rows.filter(|([first, second], _)| patient(*first).is_none() || patient(*first) != patient(*second));
+    let (across, within): (Vec<_>, Vec<_>) = open.partition(|(pair, _)| manifest.across_splits(pair));
+    let lines = |pairs: Vec<([usize; 2], f32)>| {
+        let line = |(pair, correlation): &([usize; 2], f32)| {
+            let [first, second] = pair.map(|row| manifest.rows[row].path.display());
+            format!("{first} ~ {second} ({correlation:.3})")
         };
         pairs.iter().map(line).collect::<Vec<_>>()
     };

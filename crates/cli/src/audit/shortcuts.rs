@@ -1,8 +1,9 @@
-//! What the files give away without a look at the lungs: the area under the ROC curve of each feature alone.
+//! What files and table give away without a look at the lungs: the area under the ROC curve of each feature alone.
 
-use roentgen_data::audit::Examined;
-use roentgen_data::{Manifest, Split};
-use roentgen_eval::{Clusters, EvalError, RankedScores, auroc};
+use super::together::together;
+use roentgen_data::audit::{Examined, Stored};
+use roentgen_data::{Manifest, Row, Split};
+use roentgen_eval::{Clusters, Estimate, EvalError, RankedScores, auroc};
 use roentgen_report::audit::Shortcut;
 use std::collections::BTreeMap;
 
@@ -10,18 +11,18 @@ use std::collections::BTreeMap;
 /// than chance.
 pub const SUSPICIOUS: f64 = 0.6;
 /// Parts in which the shares of categories are learned from the others, so that a rare value cannot explain itself.
-const PARTS: usize = 5;
+pub(super) const PARTS: usize = 5;
 
-/// A property of the files, one value an image.
-enum Feature {
-    /// More or less of something.
-    Amount(Vec<f32>),
+/// A property of the files, or of what the table says of them; one value an image.
+pub(super) enum Feature {
+    /// More or less of something, where it is known.
+    Amount(Vec<Option<f32>>),
     /// One of several.
     Category(Vec<String>),
 }
 
 /// How well each feature tells each class from the rest, and the test images from the training images; the most telling
-/// first. A feature that is the same everywhere is left out.
+/// first; and how well all of them do together. A feature that is the same everywhere is left out.
 pub fn shortcuts(manifest: &Manifest, images: &[Examined]) -> Result<Vec<Shortcut>, EvalError> {
     let features = features(manifest, images);
     let row = |image: &Examined| &manifest.rows[image.row];
@@ -45,45 +46,73 @@ pub fn shortcuts(manifest: &Manifest, images: &[Examined]) -> Result<Vec<Shortcu
         let patients: Vec<Option<&String>> = chosen.iter().map(|&i| row(&images[i]).patient_id.as_ref()).collect();
         let clusters = Clusters::of_patients(&patients);
         for (name, feature) in &features {
-            let (scores, name) = match feature {
+            let (area, name) = match feature {
                 Feature::Amount(values) => {
-                    let values: Vec<f32> = chosen.iter().map(|&index| values[index]).collect();
-                    oriented(name, values, &positive)?
+                    let known: Vec<usize> = (0..chosen.len()).filter(|&at| values[chosen[at]].is_some()).collect();
+                    let positive: Vec<bool> = known.iter().map(|&at| positive[at]).collect();
+                    if positive.iter().all(|side| *side == positive[0]) {
+                        continue;
+                    }
+                    let values = known.iter().filter_map(|&at| values[chosen[at]]).collect();
+                    let patients: Vec<Option<&String>> = known.iter().map(|&at| patients[at]).collect();
+                    let (scores, name) = oriented(name, values, &positive)?;
+                    (auroc(&[RankedScores::new(&scores, &positive)?], &Clusters::of_patients(&patients), &target), name)
                 }
                 Feature::Category(values) => {
                     let values: Vec<&str> = chosen.iter().map(|&index| values[index].as_str()).collect();
-                    (shares(&values, &positive, clusters.of_samples()), (*name).to_owned())
+                    let scores = shares(&values, &positive, clusters.of_samples());
+                    (auroc(&[RankedScores::new(&scores, &positive)?], &clusters, &target), (*name).to_owned())
                 }
             };
+            found.push(shortcut(name, &target, area));
+        }
+        if let Some(scores) = together(&features, &chosen, &positive, clusters.of_samples()) {
             let area = auroc(&[RankedScores::new(&scores, &positive)?], &clusters, &target);
-            let suspicious = area.low.is_some_and(|low| low > SUSPICIOUS);
-            found.push(Shortcut { feature: name, target: target.clone(), auroc: area, suspicious });
+            found.push(shortcut("all features together".to_owned(), &target, area));
         }
     }
-    found.sort_by(|a, b| b.auroc.value.unwrap_or(0.0).total_cmp(&a.auroc.value.unwrap_or(0.0)));
+    found.sort_by(|a: &Shortcut, b: &Shortcut| b.auroc.value.unwrap_or(0.0).total_cmp(&a.auroc.value.unwrap_or(0.0)));
     Ok(found)
 }
 
 fn features(manifest: &Manifest, images: &[Examined]) -> Vec<(&'static str, Feature)> {
-    let amount = |of: fn(&Examined) -> f64| Feature::Amount(images.iter().map(|image| of(image) as f32).collect());
-    let category = |of: &dyn Fn(&Examined) -> String| Feature::Category(images.iter().map(of).collect());
+    let stored = |of: fn(&Stored) -> f64| {
+        Feature::Amount(images.iter().map(|image| Some(of(&image.look.stored) as f32)).collect())
+    };
+    let category = |of: &dyn Fn(&Stored, &Row) -> String| {
+        Feature::Category(images.iter().map(|image| of(&image.look.stored, &manifest.rows[image.row])).collect())
+    };
+    let or_unknown = |known: Option<String>| known.unwrap_or_else(|| "unknown".into());
     let features = vec![
-        ("source", category(&|image| manifest.rows[image.row].source.clone().unwrap_or_else(|| "unknown".into()))),
-        ("file type", category(&|image| image.stored.format.container.into())),
-        ("bits", category(&|image| image.stored.format.bits.to_string())),
-        ("colour", category(&|image| image.stored.format.pixel.into())),
-        ("size", category(&|image| format!("{} x {}", image.stored.width, image.stored.height))),
-        ("width", amount(|image| image.stored.width as f64)),
-        ("height", amount(|image| image.stored.height as f64)),
-        ("width over height", amount(|image| image.stored.width as f64 / image.stored.height as f64)),
-        ("border", amount(|image| image.stored.border)),
-        ("bytes a pixel", amount(|i| i.stored.file_bytes as f64 / (i.stored.width * i.stored.height) as f64)),
+        ("source", category(&|_, row| or_unknown(row.source.clone()))),
+        ("view", category(&|_, row| or_unknown(row.view.clone()))),
+        ("sex", category(&|_, row| or_unknown(row.sex.map(|sex| sex.to_string())))),
+        ("age", Feature::Amount(images.iter().map(|image| manifest.rows[image.row].age.map(f32::from)).collect())),
+        ("whether the age is known", category(&|_, row| row.age.is_some().to_string())),
+        ("file type", category(&|stored, _| stored.format.container.into())),
+        ("bits", category(&|stored, _| stored.format.bits.to_string())),
+        ("colour", category(&|stored, _| stored.format.pixel.into())),
+        ("transfer syntax", category(&|stored, _| stored.format.coding.into())),
+        ("size", category(&|stored, _| format!("{} x {}", stored.width, stored.height))),
+        ("width", stored(|stored| stored.width as f64)),
+        ("height", stored(|stored| stored.height as f64)),
+        ("width over height", stored(|stored| stored.width as f64 / stored.height as f64)),
+        ("border", stored(|stored| stored.border)),
+        ("bytes a pixel", stored(|stored| stored.file_bytes as f64 / (stored.width * stored.height) as f64)),
     ];
     let varies = |feature: &Feature| match feature {
-        Feature::Amount(values) => values.iter().any(|value| *value != values[0]),
+        Feature::Amount(values) => {
+            let mut known = values.iter().flatten();
+            known.next().is_some_and(|first| known.any(|value| value != first))
+        }
         Feature::Category(values) => values.iter().any(|value| *value != values[0]),
     };
     features.into_iter().filter(|(_, feature)| varies(feature)).collect()
+}
+
+fn shortcut(feature: String, target: &str, auroc: Estimate) -> Shortcut {
+    let suspicious = auroc.low.is_some_and(|low| low > SUSPICIOUS);
+    Shortcut { feature, target: target.to_owned(), auroc, suspicious }
 }
 
 /// Scores and name of an amount, turned so that its area is at least one half: either direction gives a class away.

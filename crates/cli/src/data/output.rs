@@ -35,12 +35,11 @@ pub fn write(manifest: &Manifest, out: &Path) -> Outcome {
         std::fs::canonicalize(path).map_err(|error| Failure::work(format!("{}: {error}", path.display())))
     };
     let prefix = relative(&canonical(folder)?, &canonical(&manifest.root)?);
-    let text = |row: &Row| slashed(&prefix.join(&row.path));
-    if let Some(row) = manifest.rows.iter().find(|row| text(row).is_none()) {
+    if let Some(row) = manifest.rows.iter().find(|row| prefix.join(&row.path).to_str().is_none()) {
         let path = prefix.join(&row.path);
         return Err(Failure::work(format!("{}: the name is not UTF-8; rename it", path.display())));
     }
-    write_atomically(out, |file| write_table(manifest, file, |row| text(row).unwrap_or_default()))?;
+    write_atomically(out, |file| write_table(manifest, file, |row| slashed(&prefix.join(&row.path))))?;
     Ok(())
 }
 
@@ -54,10 +53,10 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     up.chain(to.components().skip(common)).collect()
 }
 
-/// A path with `/` between its parts, as tables have it on every system; `None` where it is not UTF-8.
-fn slashed(path: &Path) -> Option<String> {
-    let text = path.to_str()?;
-    Some(if std::path::MAIN_SEPARATOR == '/' { text.to_owned() } else { text.replace('\\', "/") })
+/// A path with `/` between its parts, as tables have it on every system; what is not UTF-8 is replaced.
+pub fn slashed(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if std::path::MAIN_SEPARATOR == '/' { text.into_owned() } else { text.replace('\\', "/") }
 }
 
 /// Prints images and patients of each split and class on stdout.

@@ -52,14 +52,19 @@ fn clean_data_pass_and_every_planted_leak_is_found() {
     assert!(grave.is_empty(), "{}", answer.stdout);
     assert_eq!(audit["near_duplicates"], serde_json::json!([]));
     assert!(audit["patients"].as_str().unwrap().contains("disjoint between the splits, by their ids"));
+    // From what was kept of each image, and without keeping anything.
+    for cache in ["cache/images", "off"] {
+        let again = roentgen(folder.path(), &["audit", "--data", "data", "--json", "--cache", cache]).succeeds();
+        assert_eq!((again.stdout == answer.stdout, again.stderr.contains("kept in")), (true, cache != "off"));
+    }
 
     fs::copy(first(&data, "train/normal"), data.join("test/normal/same.png")).unwrap();
     fs::copy(first(&data, "train/infected"), data.join("train/normal/other-label.png")).unwrap();
     write_altered(&first(&data, "validation/infected"), &data.join("test/infected/altered.png"));
     fs::write(data.join("test/infected/broken.png"), b"").unwrap();
-    let before = contents(folder.path());
+    let before = contents(&data);
     let answer = roentgen(folder.path(), &["audit", "--data", "data", "--json"]);
-    assert_same(&before, &contents(folder.path()));
+    assert_same(&before, &contents(&data));
     let audit = json(&answer);
     answer.fails(1, &["data: kinds of leaks: 2, kinds of contradicting labels: 1"]);
     for kind in [
@@ -116,6 +121,72 @@ fn sources_that_are_the_label_are_warned_of() {
     assert!(kinds(&audit).contains(&"warning shortcut".to_owned()), "{audit:#}");
     let source = &audit["shortcuts"].as_array().unwrap().iter().find(|s| s["feature"] == "source").unwrap();
     assert_eq!((&source["auroc"]["value"], &source["suspicious"]), (&1.0.into(), &true.into()));
+}
+
+#[test]
+fn what_the_table_says_of_people_is_a_feature_and_who_they_are_can_be_hidden() {
+    let folder = scratch();
+    let data = data_set(folder.path());
+    let mut table = "path,label,split,patient_id,view,age,sex\n".to_owned();
+    for (index, path) in contents(&data).into_keys().enumerate() {
+        let label = if path.to_str().unwrap().contains("infected") { "infected" } else { "normal" };
+        let split = if path.to_str().unwrap().contains("train") { "train" } else { "test" };
+        let (view, age) = if label == "infected" { ("AP supine", 60 + index % 9) } else { ("PA", 30 + index % 9) };
+        let age = if index % 5 == 0 { String::new() } else { age.to_string() };
+        let sex = ["F", "M", ""][index % 3];
+        // Two images of a patient, the last of whom has one in either split.
+        table += &format!("{},{label},{split},Anna {},{view},{age},{sex}\n", path.display(), index / 2);
+    }
+    let first = contents(&data).into_keys().next().unwrap();
+    let deep = first.with_file_name("deep.png");
+    let mut encoder = png::Encoder::new(fs::File::create(&deep).unwrap(), 40, 40);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    let samples: Vec<u8> = (0..40 * 40u32).flat_map(|index| ((index * 7919 % 4096) as u16).to_be_bytes()).collect();
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&samples)).unwrap();
+    table += &format!("{},infected,train,Berta,,,\n", deep.display());
+    table += &format!(
+        "{},infected,test,Anna 0,,,\n",
+        data.join("test/infected/00.png").with_file_name("gone.png").display()
+    );
+    fs::write(folder.path().join("list.csv"), table).unwrap();
+    fs::write(folder.path().join("key"), "a key of more than sixteen bytes").unwrap();
+    roentgen(folder.path(), &["audit", "--data", "list.csv"])
+        .fails(1, &["1 of 42 images are not there", "--on-bad-image"]);
+    let arguments = ["audit", "--data", "list.csv", "--on-bad-image", "skip", "--anonymous", "key", "--json"];
+    let answer = roentgen(folder.path(), &[&arguments[..], &["--html", "audit.html"]].concat());
+    assert!(!answer.stdout.contains("Anna"), "{}", answer.stdout);
+    assert!(!fs::read_to_string(folder.path().join("audit.html")).unwrap().contains("Anna"));
+    let audit = json(&answer);
+    assert_eq!(audit["data"], "list.csv");
+    assert!(kinds(&audit).contains(&"warning dim-image".to_owned()), "{audit:#}");
+    let area = |feature: &str| {
+        let found = audit["shortcuts"].as_array().unwrap().iter();
+        let found = found.into_iter().find(|s| s["feature"] == feature && s["target"] == "infected");
+        found.unwrap_or_else(|| panic!("{feature}: {audit:#}"))["auroc"]["value"].as_f64().unwrap()
+    };
+    assert_eq!(area("age (larger)"), 1.0);
+    assert!(area("view") > 0.95 && area("all features together") > 0.95);
+    assert!(area("sex") < 0.7);
+    // Absolute paths are as they stand there.
+    let pairs = audit["near_duplicates"].as_array().unwrap();
+    assert!(pairs.iter().all(|pair| !pair["first"]["path"].as_str().unwrap().starts_with("//")), "{audit:#}");
+}
+
+#[test]
+fn where_nothing_can_be_looked_at_nothing_is_said_to_be_clean() {
+    let folder = scratch();
+    let data = data_set(folder.path());
+    for path in contents(&data).into_keys().filter(|path| path.to_str().unwrap().contains("/test/")) {
+        fs::write(path, "text").unwrap();
+    }
+    let answer = roentgen(folder.path(), &["audit", "--data", "data"]);
+    assert!(answer.stdout.contains("among the images that can be decoded (8 cannot)"), "{}", answer.stdout);
+    answer.fails(1, &["data: none of the 8 test images can be decoded"]);
+    contents(&data).into_keys().for_each(|path| fs::write(path, "text").unwrap());
+    let answer = roentgen(folder.path(), &["audit", "--data", "data"]);
+    assert!(answer.stdout.contains("0 images. No image can be decoded: nothing is known"), "{}", answer.stdout);
+    answer.fails(1, &["data: none of the 24 train images can be decoded"]);
 }
 
 #[test]

@@ -73,17 +73,34 @@ fn a_class_that_a_split_lacks() {
     );
 }
 
-/// A bad image is met while training: the run has begun, and the same call begins it again once the image is mended.
+/// A bad image is met before the first step: nothing is begun, and the same call works once the image is mended.
 #[track_caller]
 fn stops_at(bytes: &[u8], words: &[&str]) {
     let folder = with_image(bytes);
-    let arguments = ["--data", "data", "--out", "run", "--epochs", "1"];
-    train(folder.path(), &arguments).fails(1, &[&["data/train/infected/00.png"], words].concat());
-    let left: Vec<_> = contents(&folder.path().join("run")).into_keys().collect();
-    let names = ["checkpoint", "config.toml", "environment.json", "history.csv", "steps.csv"];
-    assert_eq!(left, names.map(|name| folder.path().join("run").join(name)));
+    let count = "data: 1 images for training and validation cannot be used; mend or remove them";
+    let all = [&[count, "--on-bad-image skip", "data/train/infected/00.png"], words].concat();
+    refused(folder.path(), &["--data", "data", "--cache", "off"], 1, &all);
     disc(&folder.path().join("data/train/infected/00.png"), true, 0);
-    train(folder.path(), &arguments).succeeds();
+    train(folder.path(), &["--data", "data", "--out", "run", "--epochs", "1"]).succeeds();
+}
+
+#[test]
+fn bad_images_of_every_split_are_told_before_training() {
+    let folder = scratch();
+    let data = data_set(folder.path());
+    for index in 0..11 {
+        fs::write(data.join(format!("train/normal/{index:02}.png")), b"").unwrap();
+    }
+    fs::write(data.join("validation/normal/01.png"), b"words").unwrap();
+    fs::write(data.join("test/infected/02.png"), b"GIF89a").unwrap();
+    let words = [
+        "data: 12 images for training and validation",
+        "train/normal/09.png",
+        "and 2 more",
+        "warning: data: 1 images of the test cannot be used, and an evaluation will stop at them: ",
+        "test/infected/02.png: is no PNG",
+    ];
+    refused(folder.path(), &["--data", "data", "--cache", "off"], 1, &words);
 }
 
 #[test]

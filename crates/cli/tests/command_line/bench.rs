@@ -109,3 +109,17 @@ fn a_batch_that_no_memory_holds_is_refused_before_it_is_made() {
         );
     }
 }
+
+#[test]
+fn images_are_measured_from_files_in_a_first_pass_and_from_the_cache() {
+    let folder = scratch();
+    disc(&folder.path().join("a.png"), true, 0);
+    let arguments = ["bench", "--data", "a.png", "--threads", "1", "--rounds", "1", "--image-size", "32"];
+    let answer = roentgen(folder.path(), &[&arguments[..], &["--json"]].concat()).succeeds();
+    let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+    for what in ["decode", "cached_first_pass", "cached"] {
+        assert!(report[what]["images_per_s"].as_f64().unwrap() > 0.0, "{what}: {report}");
+    }
+    let table = roentgen(folder.path(), &arguments).succeeds().stdout;
+    assert!(table.contains("from cache, first pass  "), "{table}");
+}

@@ -116,3 +116,28 @@ fn calls_that_cannot_be() {
     fs::write(folder.path().join("rules.toml"), "[[clas]]").unwrap();
     call(&["data", "import", "data", "--rules", "rules.toml", "--out", "a.csv"], 2, &["rules.toml", "clas"]);
 }
+
+#[test]
+fn a_folder_of_class_folders_is_split_and_trained_on() {
+    let folder = scratch();
+    let classes = folder.path().join("xrays");
+    for class in ["infected", "normal"] {
+        fs::create_dir_all(classes.join(class).join("more")).unwrap();
+        for index in 0..12 {
+            let place = if index % 2 == 0 { "" } else { "more" };
+            disc(&classes.join(class).join(place).join(format!("{index:02}.png")), class == "infected", index);
+        }
+    }
+    fs::create_dir(classes.join("notes")).unwrap();
+    train(folder.path(), &["--data", "xrays", "--out", "run"])
+        .fails(1, &["xrays: no image is in a split", "roentgen data split xrays", "--folds"]);
+    let split = ["data", "split", "xrays", "--ratios", "0.5,0.25,0.25", "--out", "all.csv"];
+    let answer = roentgen(folder.path(), &split).succeeds();
+    assert!(answer.stdout.starts_with("              infected    normal    images"), "{}", answer.stdout);
+    train(folder.path(), &["--data", "all.csv", "--out", "run", "--epochs", "1"]).succeeds();
+    // A folder of data sets is none.
+    fs::create_dir_all(folder.path().join("several")).unwrap();
+    data_set(&folder.path().join("several"));
+    fs::rename(&classes, folder.path().join("several/xrays")).unwrap();
+    roentgen(folder.path(), &["audit", "--data", "several"]).fails(1, &["several: no split folder", "CLASS/ folders"]);
+}

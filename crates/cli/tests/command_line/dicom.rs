@@ -143,3 +143,25 @@ fn patients_come_from_the_headers_and_leave_as_pseudonyms() {
     let plain = ["--data", "data", "--out", "other", "--epochs", "1"];
     train(folder.path(), &plain).fails(1, &["patients in more than one split: 1 (train^normal^0)"]);
 }
+
+#[test]
+fn patients_of_a_table_without_them_come_from_the_headers() {
+    let folder = scratch();
+    let mut table = "path,label,split,source\n".to_owned();
+    for index in 0..8 {
+        let (split, label) = (["train", "test"][index % 2], ["infected", "normal"][index / 2 % 2]);
+        dicom(&folder.path().join(format!("{index}.dcm")), "one", label == "infected", index, 1);
+        table += &format!("{index}.dcm,{label},{split},{}\n", if index < 2 { "RSNA" } else { "" });
+    }
+    fs::write(folder.path().join("list.csv"), &table).unwrap();
+    let answer = roentgen(folder.path(), &["audit", "--data", "list.csv"]);
+    assert!(answer.stdout.contains("  one: 3 in train, 3 in test\n"), "{}", answer.snapshot());
+    // The header of RSNA's challenge holds the id of an image.
+    let unknown = "the patients of 2 of 8 images are unknown: neither a table nor a DICOM header names them";
+    answer.fails(1, &[&format!("warning: list.csv: {unknown}")]);
+    // A table that knows one image leaves the others to their headers.
+    dicom_data_set(folder.path());
+    fs::write(folder.path().join("data/manifest.csv"), "path,patient_id\ntrain/infected/IM0,known\n").unwrap();
+    let answer = roentgen(folder.path(), &["audit", "--data", "data"]);
+    assert!(answer.stdout.contains("Patients are disjoint between the splits, by their ids"), "{}", answer.snapshot());
+}

@@ -50,7 +50,7 @@ fn damage_is_mended_and_said_and_a_place_that_cannot_be_costs_nothing_but_time()
     fs::write(&damaged, &whole[..whole.len() - 1]).unwrap();
     let answer = train("second", &["--cache", "kept"]);
     let name = damaged.strip_prefix(folder).unwrap().to_str().unwrap();
-    assert_eq!(answer.stderr.matches("damaged, or not of this version").count(), 1, "{}", answer.stderr);
+    assert_eq!(answer.stderr.matches(": damaged: ").count(), 1, "{}", answer.stderr);
     assert!(answer.stderr.contains(&format!("warning: {name}: damaged")), "{}", answer.stderr);
     assert!(fs::read(&damaged).unwrap() == whole);
 

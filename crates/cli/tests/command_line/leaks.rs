@@ -55,3 +55,26 @@ fn identical_pixels_in_two_splits_stop_training_whatever_the_files_are_called() 
     let first = "class=\"notice\"><strong>Please note.</strong> Trained with --allow-leaks: 1 group of images";
     assert!(page[notice..].starts_with(first), "{page}");
 }
+
+#[test]
+fn what_is_in_no_split_is_no_leak() {
+    let folder = scratch();
+    let data = data_set(folder.path());
+    // A patient of the test, and the pixels of a test image, also among those that are to be split.
+    fs::copy(data.join("test/normal/00.png"), data.join("train/normal/00.png")).unwrap();
+    let mut table = "path,label,split,patient_id\n".to_owned();
+    for path in contents(&data).into_keys() {
+        let name = path.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned();
+        let [_, split, label, file] = name.split('/').collect::<Vec<_>>()[..] else { panic!("{name}") };
+        let patient = if file == "00.png" && split != "validation" { label.to_owned() } else { name.replace('/', "-") };
+        table += &format!("{name},{label},{split},{patient}\n");
+    }
+    fs::write(folder.path().join("all.csv"), table).unwrap();
+    let split = ["data", "split", "all.csv", "--ratios", "0.8,0.2,0", "--keep-test", "--out", "kept.csv"];
+    roentgen(folder.path(), &split).succeeds();
+    assert_eq!(fs::read_to_string(folder.path().join("kept.csv")).unwrap().matches(",,").count(), 2);
+    let audit = roentgen(folder.path(), &["audit", "--data", "kept.csv"]);
+    assert!(!audit.stdout.contains("leak: "), "{}", audit.snapshot());
+    assert!(audit.stdout.contains("1 group of images with identical pixels within a split"), "{}", audit.snapshot());
+    train(folder.path(), &["--data", "kept.csv", "--out", "run", "--epochs", "1"]).succeeds();
+}

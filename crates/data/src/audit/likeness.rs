@@ -17,7 +17,7 @@ const FLAT: f32 = 0.01;
 
 /// An image reduced to its local structure, of about 21 kB: deviations from the local mean over the local spread. A
 /// change of brightness, contrast or gamma leaves it as it is, an inversion changes its sign.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Likeness {
     /// Width over height of the image.
     pub(super) aspect: f32,
@@ -27,7 +27,7 @@ pub struct Likeness {
 }
 
 /// A square of deviations, whatever the proportions of the image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Field {
     side: usize,
     samples: Box<[i8]>,
@@ -45,6 +45,26 @@ impl Likeness {
             middle: Field::new(&middle, MIDDLE_SIDE, 5.0),
             fine: Field::new(&fine, FINE_SIDE, 4.0),
         }
+    }
+
+    /// Appends its bytes.
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.aspect.to_le_bytes());
+        for field in [&self.coarse, &self.middle, &self.fine] {
+            bytes.extend(field.samples.iter().map(|sample| sample.to_le_bytes()[0]));
+        }
+    }
+
+    /// The inverse of [`Likeness::write`]; `None` for anything else.
+    pub(super) fn read(bytes: &[u8]) -> Option<Likeness> {
+        let (aspect, mut rest) = bytes.split_first_chunk()?;
+        let mut field = |side: usize| {
+            let (samples, behind) = rest.split_at_checked(side * side)?;
+            rest = behind;
+            Some(Field { side, samples: samples.iter().map(|&sample| i8::from_le_bytes([sample])).collect() })
+        };
+        let [coarse, middle, fine] = [field(COARSE_SIDE)?, field(MIDDLE_SIDE)?, field(FINE_SIDE)?];
+        rest.is_empty().then_some(Likeness { aspect: f32::from_le_bytes(*aspect), coarse, middle, fine })
     }
 }
 

@@ -59,29 +59,38 @@ fn add_wide(hash: &mut Sha256, raster: &Raster<u16, 1>) {
     }
 }
 
-/// Decodes every image on `threads` threads: its digest, or why it cannot be decoded, in the order of the rows. With a
+/// What is kept of an image that was looked at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Tells whether another image has the same pixels.
+    pub pixels: PixelDigest,
+    /// See [`Image::is_dim`].
+    pub dim: bool,
+}
+
+/// Decodes every image on `threads` threads: what was seen, or why it cannot be decoded, in the order of the rows. With a
 /// `cache`, for networks of an image size, what is there already is not decoded, and the rest is kept there.
 /// `progress` is called after each image with the number done so far, from any of the threads.
 ///
 /// # Errors
 /// [`DataError::Setting`] or [`DataError::Threads`] where the threads cannot be started. A bad image is no error here.
-pub fn pixel_digests(
+pub fn glances(
     manifest: &Manifest,
     threads: usize,
     cache: Option<(&ImageCache, usize)>,
     progress: impl Fn(usize) + Sync,
-) -> Result<Vec<Result<PixelDigest, DataError>>, DataError> {
+) -> Result<Vec<Result<Glance, DataError>>, DataError> {
     let done = AtomicUsize::new(0);
-    let digest = |row: usize| {
+    let look = |row: usize| {
         let (path, limits) = (manifest.path_of(row), Limits::default());
         let outcome = match cache {
-            Some((cache, image_size)) => cache.digest(&path, &limits, image_size),
-            None => decode(&path, &limits).map(|image| PixelDigest::of(&image)),
+            Some((cache, image_size)) => cache.glance(&path, &limits, image_size),
+            None => decode(&path, &limits).map(|image| Glance { pixels: PixelDigest::of(&image), dim: image.is_dim() }),
         };
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         outcome
     };
-    Ok(image_threads(threads)?.install(|| (0..manifest.rows.len()).into_par_iter().map(digest).collect()))
+    Ok(image_threads(threads)?.install(|| (0..manifest.rows.len()).into_par_iter().map(look).collect()))
 }
 
 /// Groups of at least two rows with the same pixels; rows ascend within a group, groups by their first row.

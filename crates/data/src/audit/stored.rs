@@ -1,5 +1,6 @@
 //! How an image is stored: what a network may learn in place of the lungs.
 
+use crate::decode::{DicomFormat, dicom_format, dicom_syntaxes};
 use crate::raster::Image;
 use std::fmt;
 
@@ -20,18 +21,30 @@ pub struct Stored {
     /// Share of the area, `[0, 1]`, that lies in rows and columns at the rim whose pixels are all alike: a burned-in
     /// border.
     pub border: f64,
+    /// See [`Image::is_dim`].
+    pub dim: bool,
 }
 
 /// A kind of file, as far as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Format {
-    /// `PNG`, `JPEG`, or `other`.
+    /// `PNG`, `JPEG`, `DICOM`, or `other`.
     pub container: &'static str,
-    /// Bits of a sample; 0 where the header does not say.
+    /// Bits of a sample that count; 0 where the header does not say.
     pub bits: u8,
-    /// What a pixel is made of: `grey`, `RGB`, and so on; `unknown` where the header does not say.
+    /// What a pixel is made of: `grey`, `RGB`, and so on, of DICOM the photometric interpretation; `unknown` where the header
+    /// does not say.
     pub pixel: &'static str,
+    /// How the pixels are encoded: of DICOM the UID of the transfer syntax; `usual` otherwise.
+    pub coding: &'static str,
 }
+
+const CONTAINERS: [&str; 4] = ["PNG", "JPEG", DICOM, "other"];
+const DICOM: &str = "DICOM";
+const PIXELS: [&str; 9] =
+    ["grey", "RGB", "palette", "grey with alpha", "RGBA", "CMYK", MONOCHROME[0], MONOCHROME[1], "unknown"];
+const MONOCHROME: [&str; 2] = ["MONOCHROME1", "MONOCHROME2"];
+const USUAL: &str = "usual";
 
 /// `PNG, 8-bit grey`.
 impl fmt::Display for Format {
@@ -49,15 +62,34 @@ impl Stored {
             width: image.width(),
             height: image.height(),
             border: border(image),
+            dim: image.is_dim(),
         }
     }
 }
 
 impl Format {
-    /// Reads the header of a PNG or JPEG file.
+    /// Reads the header of a PNG, JPEG or DICOM file.
     pub fn of(bytes: &[u8]) -> Format {
-        png(bytes).or_else(|| jpeg(bytes)).unwrap_or(Format { container: "other", bits: 0, pixel: "unknown" })
+        let other = Format { container: "other", bits: 0, pixel: "unknown", coding: USUAL };
+        png(bytes).or_else(|| jpeg(bytes)).or_else(|| dicom(bytes)).unwrap_or(other)
     }
+
+    /// From what its fields were, somewhere else; `None` for words that are none of them.
+    pub(super) fn from_words(container: &str, bits: u8, pixel: &str, coding: &str) -> Option<Format> {
+        let among = |words: &[&'static str], word: &str| words.iter().copied().find(|known| *known == word);
+        Some(Format {
+            container: among(&CONTAINERS, container)?,
+            bits,
+            pixel: among(&PIXELS, pixel)?,
+            coding: among(&[USUAL], coding).or_else(|| dicom_syntaxes().find(|known| *known == coding))?,
+        })
+    }
+}
+
+/// The header of a DICOM file, where its image can be decoded.
+fn dicom(bytes: &[u8]) -> Option<Format> {
+    let DicomFormat { bits, inverted, syntax } = dicom_format(bytes)?;
+    Some(Format { container: DICOM, bits, pixel: MONOCHROME[usize::from(!inverted)], coding: syntax })
 }
 
 /// The first chunk of a PNG file, IHDR, stands at a fixed place.
@@ -72,13 +104,13 @@ fn png(bytes: &[u8]) -> Option<Format> {
         6 => "RGBA",
         _ => "unknown",
     };
-    Some(Format { container: "PNG", bits, pixel })
+    Some(Format { container: "PNG", bits, pixel, coding: USUAL })
 }
 
 /// The frame header of a JPEG file stands behind other segments.
 fn jpeg(bytes: &[u8]) -> Option<Format> {
     let mut rest = bytes.strip_prefix(b"\xff\xd8")?;
-    let unknown = Format { container: "JPEG", bits: 0, pixel: "unknown" };
+    let unknown = Format { container: "JPEG", bits: 0, pixel: "unknown", coding: USUAL };
     loop {
         let Some(&[0xff, marker, high, low]) = rest.first_chunk() else { return Some(unknown) };
         match marker {
@@ -93,7 +125,7 @@ fn jpeg(bytes: &[u8]) -> Option<Format> {
                     4 => "CMYK",
                     _ => "unknown",
                 };
-                return Some(Format { container: "JPEG", bits, pixel });
+                return Some(Format { container: "JPEG", bits, pixel, coding: USUAL });
             }
             _ => {
                 let length = usize::from(u16::from_be_bytes([high, low]));
@@ -151,6 +183,15 @@ mod tests {
             assert_eq!(Format::of(&jpeg[..length]).pixel, "unknown", "cut to {length} bytes");
         }
         assert_eq!(Format::of(b"GIF89a").container, "other");
+        for (name, described, coding) in [
+            ("explicit-12", "DICOM, 12-bit MONOCHROME2", "1.2.840.10008.1.2.1"),
+            ("jpeg-lossless-70-8", "DICOM, 8-bit MONOCHROME2", "1.2.840.10008.1.2.4.70"),
+        ] {
+            let file = format!("{}/tests/fixtures/dicom/syntaxes/{name}.dcm", env!("CARGO_MANIFEST_DIR"));
+            let format = Format::of(&std::fs::read(file).unwrap());
+            assert_eq!((format.to_string().as_str(), format.coding), (described, coding));
+            assert_eq!(Format::from_words(format.container, format.bits, format.pixel, format.coding), Some(format));
+        }
     }
 
     #[test]

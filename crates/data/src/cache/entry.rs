@@ -10,7 +10,7 @@ use crate::raster::{Image, Raster};
 
 const MAGIC: [u8; 8] = *b"roentpix";
 /// Of this form.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 const HEADER: usize = 60;
 
 /// The file of an image, whose original has the digest `pixels`, written into `bytes`.

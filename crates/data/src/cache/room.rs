@@ -1,12 +1,15 @@
 //! How much a folder of the cache may hold, and what goes where it is full.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Key;
+
+/// Endings of the files of entries: decoded images, and what audits saw of them.
+pub(super) const ENDINGS: [&str; 2] = ["pixels", "look"];
 
 /// A file that was being written when its process was killed is removed after so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -17,7 +20,9 @@ pub(super) struct Room {
     limit_bytes: u64,
     bytes: u64,
     /// What stood there when it was opened.
-    oldest: VecDeque<(PathBuf, u64)>,
+    oldest: VecDeque<PathBuf>,
+    /// The length of each entry that is counted.
+    lengths: HashMap<Key, u64>,
     used: HashSet<Key>,
 }
 
@@ -31,18 +36,18 @@ impl Room {
                 let path = file.path();
                 let Ok(metadata) = file.metadata() else { continue };
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let Some(key) = key_of(&path) else { continue };
                 match path.extension().and_then(OsStr::to_str) {
-                    _ if key_of(&path).is_none() => {}
-                    Some("pixels") => found.push((used, path, metadata.len())),
+                    Some(ending) if ENDINGS.contains(&ending) => found.push((used, path, key, metadata.len())),
                     Some("part") if used.elapsed().is_ok_and(|age| age > ABANDONED) => drop(fs::remove_file(path)),
                     _ => {}
                 }
             }
         }
         found.sort();
-        let bytes = found.iter().map(|(_, _, len)| len).sum();
-        let oldest = found.into_iter().map(|(_, path, len)| (path, len)).collect();
-        Room { limit_bytes, bytes, oldest, used: HashSet::new() }
+        let lengths: HashMap<Key, u64> = found.iter().map(|(_, _, key, len)| (*key, *len)).collect();
+        let oldest = found.into_iter().map(|(_, path, ..)| path).collect();
+        Room { limit_bytes, bytes: lengths.values().sum(), oldest, lengths, used: HashSet::new() }
     }
 
     /// Notes that this process needs an entry. Whether that is new.
@@ -50,28 +55,30 @@ impl Room {
         self.used.insert(key)
     }
 
-    /// Makes room for an entry of `len` bytes, at the cost of those that were not used for the longest time and that
+    /// Makes room for an entry of `len` bytes, which may take the place of one that was damaged, at the cost of those that were not used for the longest time and that
     /// this process has not needed. `false` where there is none: a cache that is too small for the data keeps what it
     /// has, because throwing out what the next epoch asks for first would help nobody.
-    pub(super) fn make(&mut self, len: u64) -> bool {
+    pub(super) fn make(&mut self, key: &Key, len: u64) -> bool {
         if len > self.limit_bytes {
             return false;
         }
+        self.give_back(key);
         while self.bytes.saturating_add(len) > self.limit_bytes {
-            let Some((path, old)) = self.oldest.pop_front() else { return false };
-            if key_of(&path).is_none_or(|key| !self.used.contains(&key)) {
+            let Some(path) = self.oldest.pop_front() else { return false };
+            if let Some(old) = key_of(&path).filter(|old| !self.used.contains(old)) {
                 // Another process may have been faster; gone is gone.
                 let _ = fs::remove_file(path);
-                self.bytes = self.bytes.saturating_sub(old);
+                self.give_back(&old);
             }
         }
         self.bytes += len;
+        self.lengths.insert(*key, len);
         true
     }
 
-    /// Takes back room that was made and not used.
-    pub(super) fn give_back(&mut self, len: u64) {
-        self.bytes = self.bytes.saturating_sub(len);
+    /// Takes back the room of an entry that is there no longer, or was never written.
+    pub(super) fn give_back(&mut self, key: &Key) {
+        self.bytes -= self.lengths.remove(key).unwrap_or(0);
     }
 
     /// Bytes of all entries.

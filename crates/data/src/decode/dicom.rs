@@ -9,6 +9,7 @@
 //! more packages, and reserve whatever an element's length says before it looks whether the file is that long.
 //! `tests/dicom_parity.rs` keeps it by pydicom.
 
+mod codestream;
 mod compressed;
 mod elements;
 mod fault;
@@ -52,6 +53,27 @@ pub(super) fn decode(name: &str, bytes: &[u8], limits: &Limits, frame: Option<No
         levels::image(&header, pixels::frame(&header, frame)?)
     };
     decode().map_err(|fault| fault.in_file(name))
+}
+
+/// How the image of a file is stored.
+pub(crate) struct Format {
+    /// Bits that count, 1 to 16.
+    pub bits: u8,
+    /// Whether the lowest value is white (MONOCHROME1).
+    pub inverted: bool,
+    /// The UID of the transfer syntax, one of [`syntaxes`].
+    pub syntax: &'static str,
+}
+
+/// The format of a file whose header is sound.
+pub(crate) fn format(bytes: &[u8]) -> Option<Format> {
+    let header = Some(bytes).filter(|bytes| is_dicom(bytes)).and_then(|bytes| header::read(bytes).ok())?;
+    Some(Format { bits: header.samples.bits as u8, inverted: header.inverted, syntax: header.syntax })
+}
+
+/// The UIDs of the transfer syntaxes that are read.
+pub(crate) fn syntaxes() -> impl Iterator<Item = &'static str> {
+    transfer_syntax::uids()
 }
 
 /// The patient's identity as the header has it, of a file of which `bytes` may be the beginning; `None` where it is

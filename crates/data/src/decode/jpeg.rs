@@ -32,6 +32,12 @@ pub(super) fn decode(name: &str, bytes: &[u8], limits: &Limits) -> Result<Image,
             detail: format!("its {} bytes hold no end-of-image marker", bytes.len()),
         });
     }
+    if let Some(scans) = too_many_scans(bytes, u64::from(info.width) * u64::from(info.height)) {
+        return Err(DataError::ImageUnsupported {
+            file: name.to_owned(),
+            found: format!("a JPEG image of {} x {} pixels in {scans} scans", info.width, info.height),
+        });
+    }
     let samples = decoder.decode().map_err(failed)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let image = match info.pixel_format {
@@ -74,22 +80,47 @@ pub(super) fn has_end_of_image(bytes: &[u8]) -> bool {
 
 /// Whether a marker stands in a file that begins with [`SIGNATURE`], outside of segments and before the end of the image.
 pub(super) fn has_marker(bytes: &[u8], wanted: u8) -> bool {
+    markers(bytes).any(|marker| marker == wanted)
+}
+
+/// The number of scans, where decoding them all would take too long: each goes over all blocks of the image, and may be a
+/// hundred bytes that change nothing. Encoders write 4 scans of a sequential and about 10 of a progressive image.
+pub(super) fn too_many_scans(bytes: &[u8], pixels: u64) -> Option<usize> {
+    const START_OF_SCAN: u8 = 0xda;
+    const MOST_SCANS: usize = 100;
+    /// Sixteen times over the largest image that [`Limits`] lets pass by default.
+    const MOST_PIXELS: u64 = 1_600_000_000;
+    let scans = markers(bytes).filter(|&marker| marker == START_OF_SCAN).count();
+    (scans > MOST_SCANS || scans as u64 * pixels > MOST_PIXELS).then_some(scans)
+}
+
+/// The markers of a file that begins with [`SIGNATURE`] behind the first, those of scans and of the end included, without
+/// those inside of segments and of entropy-coded data.
+fn markers(bytes: &[u8]) -> impl Iterator<Item = u8> {
     const END_OF_IMAGE: u8 = 0xd9;
     let mut position = SIGNATURE.len() - 1;
-    while let Some(&[first, marker]) = bytes.get(position..).and_then(<[u8]>::first_chunk) {
-        match (first, marker) {
-            (0xff, marker) if marker == wanted => return true,
-            (0xff, END_OF_IMAGE) => return false,
-            // A fill byte before a marker; entropy-coded data; a stuffed 0xff in it; a marker without a segment.
-            (0xff, 0xff) | (0..=0xfe, _) => position += 1,
-            (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => position += 2,
-            (0xff, _) => match bytes.get(position + 2..).and_then(<[u8]>::first_chunk) {
-                Some(&length) => position += 2 + usize::from(u16::from_be_bytes(length)),
-                None => return false,
-            },
+    std::iter::from_fn(move || {
+        while let Some(&[first, marker]) = bytes.get(position..).and_then(<[u8]>::first_chunk) {
+            match (first, marker) {
+                // A fill byte before a marker; entropy-coded data; a stuffed 0xff in it; a marker without a segment.
+                (0xff, 0xff) | (0..=0xfe, _) => position += 1,
+                (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => position += 2,
+                (0xff, END_OF_IMAGE) => {
+                    position = bytes.len();
+                    return Some(END_OF_IMAGE);
+                }
+                (0xff, _) => {
+                    let length = bytes.get(position + 2..).and_then(<[u8]>::first_chunk);
+                    position = match length {
+                        Some(&length) => position + 2 + usize::from(u16::from_be_bytes(length)),
+                        None => bytes.len(),
+                    };
+                    return Some(marker);
+                }
+            }
         }
-    }
-    false
+        None
+    })
 }
 
 fn explain(name: &str, error: Error) -> DataError {

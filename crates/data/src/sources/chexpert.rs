@@ -78,7 +78,10 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
         let (age, sex) = (column("Age"), column("Sex"));
         let (side, projection) = (column("Frontal/Lateral"), column("AP/PA"));
         for record in table.records() {
-            let Some(name) = record.get(path) else { continue };
+            let Some(name) = record.get(path) else {
+                images.push(Found::nameless(&file, record.line));
+                continue;
+            };
             let (present, uncertain) = findings.read(record);
             // The table's paths begin with the name of the published folder, which may have been renamed.
             let inside: PathBuf = Path::new(name).components().skip(1).collect();

@@ -43,7 +43,10 @@ pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
     let (age, sex) = (column("age"), column("sex"));
     let (mut images, mut strange_ages) = (Vec::new(), 0);
     for record in table.records() {
-        let Some(name) = record.get(name) else { continue };
+        let Some(name) = record.get(name) else {
+            images.push(Found::nameless(&file, record.line));
+            continue;
+        };
         let folder = record.get(folder).unwrap_or("images");
         let path = match kind {
             Kind::Figure1 => existing(dir, ENDINGS.map(|end| Path::new(folder).join(format!("{name}.{end}")))),

@@ -93,16 +93,12 @@ pub(super) fn collect(place: &Path) -> Result<Collection, DataError> {
             misspelt += usize::from(source == Some("rnsa"));
             let source = source.map(|source| if source == "rnsa" { "rsna" } else { source });
             let split = split_of(list);
-            let folder = split.map_or("", |split| match split {
+            let folder = split.map(|split| match split {
                 Split::Validation => "val",
                 other => other.name(),
             });
-            let candidates = [
-                format!("{folder}/{file}"),
-                format!("data/{folder}/{file}"),
-                format!("images/{file}"),
-                file.to_owned(),
-            ];
+            let of_split = folder.map(|folder| [format!("{folder}/{file}"), format!("data/{folder}/{file}")]);
+            let candidates = of_split.into_iter().flatten().chain([format!("images/{file}"), file.to_owned()]);
             images.push(Found {
                 path: existing(&root, candidates.map(PathBuf::from)),
                 name: file.to_owned(),

@@ -51,6 +51,7 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
     for record in images.records() {
         let (Some(dicom), Some(subject), Some(study)) = (record.get(dicom), record.get(subject), record.get(study))
         else {
+            found.push(Found::nameless(&file, record.line));
             continue;
         };
         let (present, uncertain) = of_study.get(&(subject, study)).cloned().unwrap_or_default();

@@ -34,11 +34,15 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
         }
     };
     let mut targets: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut nameless = Vec::new();
     for record in table.records() {
-        let Some(id) = record.get(id) else { continue };
+        let Some(id) = record.get(id) else {
+            nameless.push(Found::nameless(&file, record.line));
+            continue;
+        };
         *targets.entry(id).or_default() |= record.get(target) == Some("1");
     }
-    let boxes = table.records().count() - targets.len();
+    let boxes = table.records().count() - targets.len() - nameless.len();
     notes.extend(table.warnings.iter().cloned());
     notes.push(format!("{}: {boxes} further rows are further boxes of the same images", file.display()));
     notes.push(
@@ -64,7 +68,7 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
             ..Found::default()
         }
     };
-    let images = targets.into_iter().map(image).collect();
+    let images = targets.into_iter().map(image).chain(nameless).collect();
     Ok(Collection { root: dir.to_owned(), table: file.clone(), images, notes })
 }
 

@@ -3,6 +3,7 @@
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 use jpeg_decoder::{Decoder, PixelFormat};
 
+use super::codestream::{self, Codestream};
 use super::fault::Fault;
 use super::header::Header;
 use super::transfer_syntax::Coding;
@@ -31,6 +32,9 @@ fn jpeg(header: &Header, frame: &[u8]) -> Result<Vec<u16>, Fault> {
     let pixels = u64::from(header.columns) * u64::from(header.rows);
     if !jpeg::has_end_of_image(frame) || frame.len() as u64 * expansion < pixels {
         return Err(Fault::Truncated(format!("its JPEG stream of {} bytes ends early", frame.len())));
+    }
+    if let Some(scans) = jpeg::too_many_scans(frame, pixels) {
+        return Err(Fault::Unsupported(format!("JPEG in DICOM with {scans} scans")));
     }
     if lossless && jpeg::has_marker(frame, RESTART_INTERVAL) {
         // The decoder goes on predicting across them and gives other pixels.
@@ -62,12 +66,10 @@ fn explain(error: jpeg_decoder::Error) -> Fault {
 
 fn jpeg_2000(header: &Header, frame: &[u8]) -> Result<Vec<u16>, Fault> {
     let failed = |error| Fault::Damaged(format!("its JPEG 2000 stream: {error}"));
-    if !frame.starts_with(CODESTREAM) {
-        return Err(Fault::Damaged("its JPEG 2000 stream does not begin as one".to_owned()));
-    }
+    let Codestream { width, height, signed } = codestream::check(frame)?;
+    same_size(header, width, height, "JPEG 2000")?;
     let settings = DecodeSettings { resolve_palette_indices: false, strict: true, target_resolution: None };
     let image = Image::new(frame, &settings).map_err(failed)?;
-    same_size(header, image.width(), image.height(), "JPEG 2000")?;
     let mut context = DecoderContext::default();
     let decoded = image.decode(&mut context).map_err(failed)?;
     let [component] = decoded.components() else {
@@ -79,19 +81,12 @@ fn jpeg_2000(header: &Header, frame: &[u8]) -> Result<Vec<u16>, Fault> {
     }
     // The decoder lifts the samples of every stream to zero and above, also where they have a sign and begin below it.
     // What the lift added to such is the highest bit, which a number with a sign has the other way round.
-    let flip = if frame.get(COMPONENT_SIZE).is_some_and(|size| size & 0x80 != 0) { 1 << (bits - 1) } else { 0 };
+    let flip = if signed { 1 << (bits - 1) } else { 0 };
     let largest = ((1u32 << bits) - 1) as f32;
     let stored = |sample: f32| sample.round().clamp(0.0, largest) as u16 ^ flip;
     let samples = component.samples().iter().map(|&sample| stored(sample)).collect();
     complete(header, samples, "JPEG 2000")
 }
-
-/// The markers SOC and SIZ, with which every codestream begins.
-const CODESTREAM: &[u8] = b"\xff\x4f\xff\x51";
-
-/// Where a codestream says how large the samples of its first component are, and whether they have a sign (ISO 15444-1,
-/// table A.9: behind the markers SOC and SIZ, two lengths, eight sizes of four bytes and the number of components).
-const COMPONENT_SIZE: usize = 2 + 2 + 2 + 2 + 8 * 4 + 2;
 
 fn same_size(header: &Header, width: u32, height: u32, format: &str) -> Result<(), Fault> {
     if (width, height) == (header.columns, header.rows) {

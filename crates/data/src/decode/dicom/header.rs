@@ -36,6 +36,8 @@ const PIXEL_DATA: Tag = Tag(0x7fe0, 0x0010);
 
 /// What is known of the pixels of a file.
 pub(super) struct Header<'a> {
+    /// The UID of the transfer syntax.
+    pub syntax: &'static str,
     pub coding: Coding,
     pub encoding: Encoding,
     pub columns: u32,
@@ -123,7 +125,7 @@ pub(super) fn is_dicom(bytes: &[u8]) -> bool {
 }
 
 /// The first group, up to the elements that describe patient and image, with how those are written and the pixels coded.
-fn begin(bytes: &[u8]) -> Result<(Elements<'_>, Coding), Fault> {
+fn begin(bytes: &[u8]) -> Result<(Elements<'_>, &'static str, Coding), Fault> {
     let mut elements = Elements::new(bytes, MAGIC_AT + MAGIC.len(), Encoding::EXPLICIT);
     let mut uid = None;
     while elements.next_group() == Some(TRANSFER_SYNTAX.0) {
@@ -133,14 +135,14 @@ fn begin(bytes: &[u8]) -> Result<(Elements<'_>, Coding), Fault> {
         }
     }
     let uid = uid.ok_or_else(|| Fault::Header(format!("no transfer syntax {TRANSFER_SYNTAX} in its first group")))?;
-    let (encoding, coding) = transfer_syntax::of_uid(&uid)?;
+    let (syntax, encoding, coding) = transfer_syntax::of_uid(&uid)?;
     elements.set_encoding(encoding);
-    Ok((elements, coding))
+    Ok((elements, syntax, coding))
 }
 
 /// The patient of a file, of which `bytes` may be the beginning; `None` where it does not say.
 pub(super) fn patient_id(bytes: &[u8]) -> Result<Option<String>, Fault> {
-    let (mut elements, _) = begin(bytes)?;
+    let (mut elements, ..) = begin(bytes)?;
     while let Some(element) = elements.next()? {
         if element.tag >= PATIENT_ID {
             let id = (element.tag == PATIENT_ID).then(|| text(element.value));
@@ -152,7 +154,7 @@ pub(super) fn patient_id(bytes: &[u8]) -> Result<Option<String>, Fault> {
 
 /// Reads and checks the header of a file.
 pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, Fault> {
-    let (mut elements, coding) = begin(bytes)?;
+    let (mut elements, syntax, coding) = begin(bytes)?;
     let encoding = elements.encoding();
     let mut found = Found { elements: Vec::new(), encoding };
     let mut overlay = false;
@@ -181,6 +183,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, Fault> {
         return Err(Fault::Header(format!("{frames} frames {NUMBER_OF_FRAMES}; expected at least 1")));
     }
     Ok(Header {
+        syntax,
         coding,
         encoding,
         columns: found.size(COLUMNS, "columns")?,

@@ -49,10 +49,15 @@ const KNOWN: [(&str, &str, &str); 9] = [
     ("1.2.840.10008.1.2.4", "a JPEG process that is retired", "decode it with `dcmdjpeg IN.dcm OUT.dcm`"),
 ];
 
-/// The encoding of a file's elements and the coding of its pixels, by its transfer syntax's UID.
-pub(super) fn of_uid(uid: &str) -> Result<(Encoding, Coding), Fault> {
-    if let Some((_, encoding, coding)) = READ.iter().find(|(known, ..)| *known == uid) {
-        return Ok((*encoding, *coding));
+/// The UIDs of what is read.
+pub(super) fn uids() -> impl Iterator<Item = &'static str> {
+    READ.iter().map(|(uid, ..)| *uid)
+}
+
+/// A transfer syntax that is read, by its UID: UID, encoding of the elements, coding of the pixels.
+pub(super) fn of_uid(uid: &str) -> Result<(&'static str, Encoding, Coding), Fault> {
+    if let Some(known) = READ.iter().find(|(known, ..)| *known == uid) {
+        return Ok(*known);
     }
     let known = KNOWN.iter().find(|(beginning, ..)| uid.starts_with(beginning));
     let (_, name, advice) = known.copied().unwrap_or(("", "an unknown transfer syntax", GDCM));

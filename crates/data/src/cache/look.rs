@@ -1,0 +1,65 @@
+//! What an audit sees of an image as a file.
+//!
+//! Little-endian: 8 bytes of magic, version (u32), CRC-32 of all that follows (u32); then the [`Look`] as it writes itself.
+
+use crate::audit::Look;
+
+const MAGIC: [u8; 8] = *b"roentlok";
+/// Of this form, and of what is seen: to be raised with either.
+pub(super) const VERSION: u32 = 1;
+const HEADER: usize = 16;
+
+/// The file of what was seen, written into `bytes`.
+pub(super) fn write(look: &Look, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend([0; 4]);
+    look.write(bytes);
+    let checksum = crc32fast::hash(&bytes[HEADER..]);
+    bytes[HEADER - 4..HEADER].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// What was seen, of a file.
+///
+/// # Errors
+/// In words, what is wrong with it.
+pub fn read(bytes: &[u8]) -> Result<Look, String> {
+    let Some((header, look)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(format!("{} bytes, fewer than its header has", bytes.len()));
+    };
+    if header[..8] != MAGIC {
+        return Err("it does not begin as what was seen of an image".to_owned());
+    }
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if word(8) != VERSION {
+        return Err(format!("version {} of its form, where {VERSION} was expected", word(8)));
+    }
+    if word(12) != crc32fast::hash(look) {
+        return Err("its checksum is wrong".to_owned());
+    }
+    Look::read(look).ok_or_else(|| "it does not hold what was seen of an image".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Limits;
+
+    #[test]
+    fn what_was_seen_comes_back_and_damage_is_seen_in_every_byte() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/grey.jpg");
+        let seen = Look::at("grey.jpg", &std::fs::read(file).unwrap(), &Limits::default()).unwrap();
+        let mut bytes = vec![7; 5];
+        write(&seen, &mut bytes);
+        assert_eq!(read(&bytes), Ok(seen));
+        for at in (0..bytes.len()).filter(|at| at % 97 == 0 || *at < 200) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert!(read(&damaged).is_err(), "byte {at}");
+            assert!(read(&bytes[..at]).is_err(), "cut at {at}");
+        }
+        bytes.push(0);
+        assert!(read(&bytes).is_err(), "one byte too many");
+    }
+}
