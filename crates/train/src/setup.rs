@@ -135,6 +135,21 @@ impl Setup {
         })
     }
 
+    /// Settings that can run, and hardly mean what they do together: a sentence each, which says what to choose.
+    pub fn warnings(&self) -> Vec<String> {
+        let Config { data, training, .. } = &self.config;
+        let weights_balance = training.class_weights == ClassWeights::Named(NamedClassWeights::Balanced);
+        let mut warnings = Vec::new();
+        if data.sampler == Sampler::Balanced && weights_balance {
+            warnings.push(
+                "the balanced sampler and the balanced class weights both make up for rare classes, which so count twice \
+                 over: choose --sampler balanced or --class-weights balanced, not both"
+                    .into(),
+            );
+        }
+        warnings
+    }
+
     /// Optimizer steps in an epoch.
     pub fn steps_in_epoch(&self) -> usize {
         self.train_rows.len().div_ceil(self.config.training.batch_size)

@@ -207,6 +207,23 @@ fn a_folder_of_other_data_or_another_experiment_is_left_alone() {
 }
 
 #[test]
+fn classes_that_are_balanced_twice_are_warned_of_once() {
+    let twice = FILE.replace("learning_rate = 0.01", "learning_rate = 0.01\nclass_weights = \"balanced\"");
+    let folder = prepared(&twice.replace("augment = \"none\"", "augment = \"none\"\nsampler = \"balanced\""));
+    let words = "warning: the balanced sampler and the balanced class weights both make up for rare classes";
+    let answer = experiment(folder.path(), &["--out", "out", "--epochs", "1"]).succeeds();
+    assert_eq!(answer.stderr.matches(words).count(), 1, "{}", answer.stderr);
+    assert!(answer.stderr.contains("choose --sampler balanced or --class-weights balanced, not both"));
+    let page = std::fs::read_to_string(folder.path().join("out/runs/head-seed-0/report.html")).unwrap();
+    assert!(page.contains("count twice over"));
+    let settings = ["--data", "data", "--epochs", "1", "--sampler", "balanced"];
+    let once = train(folder.path(), &[&settings[..], &["--out", "once"]].concat()).succeeds();
+    assert!(!once.stderr.contains("balanced class weights"), "{}", once.stderr);
+    let both = train(folder.path(), &[&settings[..], &["--class-weights", "balanced", "--out", "both"]].concat());
+    assert!(both.succeeds().stderr.contains(words));
+}
+
+#[test]
 fn what_is_wrong_in_the_file_is_named_with_its_line() {
     let refusal = |from: &str, to: &str, arguments: &[&str], words: &[&str]| {
         let folder = prepared(&FILE.replace(from, to));
