@@ -93,6 +93,21 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
     let page = std::fs::read_to_string(folder.path().join("whole/report.html")).unwrap();
     assert!(page.contains("head-seed-0&#x2f;report.html") && page.contains("Which differences hold"));
     assert!(!folder.path().join("whole/cache").exists());
+    // Rows are evaluated together, and each has the bits of an evaluation by itself.
+    for (name, bytes) in &expected {
+        if let Some(row) = name.strip_suffix("/predictions-test.csv") {
+            let run = format!("{row}-seed-0");
+            copy(&folder.path().join("whole/runs").join(&run), &folder.path().join("alone").join(&run));
+            let place = folder.path().join("alone").join(&run);
+            let validation = std::fs::read(place.join("predictions-validation.csv")).unwrap();
+            std::fs::remove_file(place.join("predictions-validation.csv")).unwrap();
+            roentgen(folder.path(), &["evaluate", &format!("alone/{run}")]).succeeds();
+            assert!(std::fs::read(place.join("predictions-test.csv")).unwrap() == *bytes, "{row}");
+            assert!(std::fs::read(place.join("predictions-validation.csv")).unwrap() == validation, "{row}");
+            let metrics = std::fs::read(place.join("metrics-test.json")).unwrap();
+            assert!(metrics == expected[&format!("{row}/metrics-test.json")], "{row}");
+        }
+    }
     for (number, share) in [0.2, 0.45, 0.7, 0.9].into_iter().enumerate() {
         let out = format!("killed-{number}");
         let mut command = experiment_command(folder.path(), &["--out", &out]);
