@@ -451,7 +451,7 @@ pub struct Compare {
 /// `roentgen report`
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Run directory, or the folder of an experiment
+    /// Run directory, or the folder of an experiment or a search
     pub run: PathBuf,
 }
 

@@ -11,7 +11,7 @@ use answers::{Answering, Question};
 use roentgen_data::{Manifest, Row, Split};
 use roentgen_eval::{Metrics, Predictions, ThresholdRule, format_table};
 use roentgen_infer::ModelFile;
-use roentgen_report::{write_experiment_report, write_report, write_sheets};
+use roentgen_report::{SearchResults, write_experiment_report, write_report, write_sheets};
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::Environment;
 use roentgen_run::experiment_directory::ExperimentState;
@@ -48,10 +48,20 @@ pub fn run(arguments: &Evaluate) -> Outcome {
 
 /// Runs `roentgen report`.
 pub fn report(arguments: &Report) -> Outcome {
-    let experiment = ExperimentDirectory::new(&arguments.run);
-    let page = match experiment.state() {
-        ExperimentState::Begun => write_experiment_report(&experiment)?,
-        _ => write_report(&RunDirectory::open(&arguments.run)?)?,
+    let folder = &arguments.run;
+    let experiment = ExperimentDirectory::new(folder);
+    let page = if experiment.state() == ExperimentState::Begun {
+        write_experiment_report(&experiment)?
+    } else if SearchResults::file(folder).is_file() {
+        SearchResults::read(folder)?.write(folder)?
+    } else if search::is_begun(folder) {
+        let path = folder.display();
+        return Err(Failure::work(format!(
+            "{path}: the search has not fixed its winner yet, and there is nothing to report before: go on with the \
+             command that began it"
+        )));
+    } else {
+        write_report(&RunDirectory::open(folder)?)?
     };
     writeln!(std::io::stdout(), "{}", page.display())?;
     Ok(())

@@ -22,7 +22,7 @@ use roentgen_run::history::{EpochRecord, read_table};
 use roentgen_run::predictions::PredictionTable;
 use roentgen_run::{Config, Experiment, FORMAT_VERSION, RunDirectory};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Random candidates where `--candidates` does not say.
 const RANDOM_CANDIDATES: usize = 16;
@@ -149,7 +149,7 @@ impl<'a> Search<'a> {
     /// Takes the folder, or finds this very search there.
     fn claim_folder(&self) -> Outcome {
         let out = &self.arguments.out;
-        let file = out.join("search.toml");
+        let file = search_file(out);
         let text = self.description();
         let path = out.display();
         match std::fs::read_to_string(&file) {
@@ -463,6 +463,16 @@ fn nothing_more(runs: &[&RunDirectory]) -> Vec<Outcome> {
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `search.toml`: what is searched.
+fn search_file(folder: &Path) -> PathBuf {
+    folder.join("search.toml")
+}
+
+/// Whether a search was begun in a folder.
+pub fn is_begun(folder: &Path) -> bool {
+    search_file(folder).is_file()
 }
 
 fn unseal(run: &RunDirectory) -> Outcome {
