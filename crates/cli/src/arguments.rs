@@ -41,7 +41,7 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Compare two evaluated runs: which differences hold, and which are noise
     Compare(Compare),
-    /// Write the report of a run or an experiment, one self-contained HTML page
+    /// Write the report of a run, an experiment or a search, one self-contained HTML page
     Report(Report),
     /// Write the model card of a run, as Markdown and JSON
     Card(Card),
@@ -451,7 +451,7 @@ pub struct Compare {
 /// `roentgen report`
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Run directory, or the folder of an experiment
+    /// Run directory, or the folder of an experiment or a search
     pub run: PathBuf,
 }
 

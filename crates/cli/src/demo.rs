@@ -54,7 +54,7 @@ pub fn run(arguments: &Demo) -> Outcome {
         json: false,
         computation: Computation { threads: arguments.threads, ..Computation::default() },
     };
-    let metrics = evaluate::evaluate(&run, &request)?;
+    let metrics = evaluate::evaluate(&[&run], &request)?.remove(0);
     print!("{}", roentgen_eval::format_table(&metrics));
     let page = roentgen_report::write_report(&run)?;
     println!("\nreport: {}", page.display());

@@ -1,29 +1,29 @@
 //! `roentgen evaluate` and `roentgen report`
 
+mod answers;
+mod sheets;
+
 use crate::arguments::{Evaluate, Report};
-use crate::display::displayed;
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{add_groups, apply_validation, positive_class, predictions, resampling, threshold_rules};
-use crate::{image_cache, progress, resolve, search, start};
-use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, ImageCache, Limits, Manifest, Row, Split, decode};
-use roentgen_eval::{Metrics, Predictions, best_and_worst, format_table};
-use roentgen_infer::explain::{ExplainError, Explainer, Method};
-use roentgen_infer::{Model, Predictor};
-use roentgen_nn::{Arithmetic, Engine, EngineError, ParameterSet};
-use roentgen_report::{HeatPicture, Sheet, Tile, write_experiment_report, write_report, write_sheets};
-use roentgen_run::config::OnBadImage;
+use crate::{image_cache, resolve, search, start};
+use answers::{Answering, Question};
+use roentgen_data::{Manifest, Row, Split};
+use roentgen_eval::{Metrics, Predictions, ThresholdRule, format_table};
+use roentgen_infer::ModelFile;
+use roentgen_report::{SearchResults, write_experiment_report, write_report, write_sheets};
 use roentgen_run::directory::write_atomically;
 use roentgen_run::environment::Environment;
 use roentgen_run::experiment_directory::ExperimentState;
-use roentgen_run::predictions::PredictionTable;
+use roentgen_run::predictions::{Computation, PredictionTable};
 use roentgen_run::{Config, ExperimentDirectory, RunDirectory};
+use sheets::sheets;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Longest side of a picture on a contact sheet, in pixels.
-const TILE_SIDE: usize = 224;
+/// The split that temperature and thresholds are fitted on.
+const VALIDATION: &str = "validation";
 
 /// Runs `roentgen evaluate`.
 pub fn run(arguments: &Evaluate) -> Outcome {
@@ -33,7 +33,7 @@ pub fn run(arguments: &Evaluate) -> Outcome {
             let positive = positive_class(&table.classes, arguments.positive.as_deref())?;
             Metrics::evaluate(&predictions(&table, file)?, positive, &resampling(0))?
         }
-        (None, Some(path)) => evaluate(&RunDirectory::open(path)?, arguments)?,
+        (None, Some(path)) => evaluate(&[&RunDirectory::open(path)?], arguments)?.remove(0),
         (None, None) => unreachable!("the argument parser asks for one of the two"),
     };
     let mut out = std::io::stdout().lock();
@@ -48,171 +48,188 @@ pub fn run(arguments: &Evaluate) -> Outcome {
 
 /// Runs `roentgen report`.
 pub fn report(arguments: &Report) -> Outcome {
-    let experiment = ExperimentDirectory::new(&arguments.run);
-    let page = match experiment.state() {
-        ExperimentState::Begun => write_experiment_report(&experiment)?,
-        _ => write_report(&RunDirectory::open(&arguments.run)?)?,
+    let folder = &arguments.run;
+    let experiment = ExperimentDirectory::new(folder);
+    let page = if experiment.state() == ExperimentState::Begun {
+        write_experiment_report(&experiment)?
+    } else if SearchResults::file(folder).is_file() {
+        SearchResults::read(folder)?.write(folder)?
+    } else if search::is_begun(folder) {
+        let path = folder.display();
+        return Err(Failure::work(format!(
+            "{path}: the search has not fixed its winner yet, and there is nothing to report before: go on with the \
+             command that began it"
+        )));
+    } else {
+        write_report(&RunDirectory::open(folder)?)?
     };
     writeln!(std::io::stdout(), "{}", page.display())?;
     Ok(())
 }
 
-/// Evaluates a run on a split and writes predictions, metrics and contact sheets into it.
-pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
+/// A run that is evaluated.
+struct Subject<'a> {
+    run: &'a RunDirectory,
+    config: Config,
+    model: ModelFile,
+    /// Index of the positive class.
+    positive: usize,
+}
+
+impl<'a> Subject<'a> {
+    fn open(run: &'a RunDirectory, arguments: &Evaluate) -> Outcome<Subject<'a>> {
+        let (config, model) = (run.config()?, ModelFile::open(run.path())?);
+        let positive = arguments.positive.as_ref().or(config.data.positive.as_ref());
+        // Before the work: a class that does not exist is a wrong call.
+        let positive = positive_class(&model.description.classes, positive.map(String::as_str))?;
+        Ok(Subject { run, config, model, positive })
+    }
+
+    /// The answers for the validation images that the run has, where they were computed in the same way.
+    fn kept_validation(&self, computation: Computation) -> Outcome<Option<Predictions>> {
+        let file = self.run.predictions_file(VALIDATION);
+        match Computation::of_predictions(self.run, VALIDATION)? {
+            None => Ok(None),
+            Some(known) if known == computation => Ok(Some(predictions(&PredictionTable::read(&file)?, &file)?)),
+            Some(known) => {
+                let file = file.display();
+                eprintln!("{file} was computed in {known}, this evaluation is in {computation}: it is made anew");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Evaluates runs on a split, and writes predictions, metrics and contact sheets into them. Several runs must be of the same
+/// data, classes and computation, as those that train together are: images are then decoded once for all of them, and what
+/// they compute alike is computed once, as far as memory allows. The metrics stand in the order of the runs.
+pub fn evaluate(runs: &[&RunDirectory], arguments: &Evaluate) -> Outcome<Vec<Metrics>> {
     let split: Split = arguments.split.parse().map_err(|e| Failure::Call(anyhow::Error::new(e)))?;
-    let config = run.config()?;
-    let mut answering = Answering::new(run, &config, arguments)?;
-    let classes = answering.model.description.classes.clone();
-    let positive = arguments.positive.as_ref().or(config.data.positive.as_ref());
-    // Before the work: a class that does not exist is a wrong call.
-    let positive = positive_class(&classes, positive.map(String::as_str))?;
+    let subjects = runs.iter().map(|run| Subject::open(run, arguments)).collect::<Outcome<Vec<Subject<'_>>>>()?;
+    let Some(first) = subjects.first() else { return Ok(Vec::new()) };
     let rules = threshold_rules(&arguments.thresholds)?;
+    let config = &first.config;
+    let (classes, image_size) = (&first.model.description.classes, first.model.network.image_size());
     let root = arguments.data.as_ref().unwrap_or(&config.data.root);
     if root.as_os_str().is_empty() {
-        return Err(Failure::call(format!("{} names no data: give the folder with --data DIR", run.path().display())));
+        let path = first.run.path().display();
+        return Err(Failure::call(format!("{path} names no data: give the folder with --data DIR")));
     }
     // Other data have their own splits.
     let cross_validation = config.data.cross_validation.filter(|_| *root == config.data.root);
-    let manifest = start::manifest(root, cross_validation, answering.on_bad_image, config.data.anonymous.as_deref())?;
-    let name = result_name(run, &manifest, root, split)?;
+    let on_bad_image = arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image);
+    let manifest = start::manifest(root, cross_validation, on_bad_image, config.data.anonymous.as_deref())?;
+    let name = result_name(first.run, &manifest, root, split)?;
     // Other data may hold the test images under another name.
-    if name != Split::Train.name() && name != Split::Validation.name() {
-        search::refuse_sealed(run)?;
+    if name != Split::Train.name() && name != VALIDATION {
+        subjects.iter().try_for_each(|subject| search::refuse_sealed(subject.run))?;
     }
-    let label_of = labels(&manifest, &classes, &arguments.map)?;
+    let label_of = labels(&manifest, classes, &arguments.map)?;
     let mut engine = config.engine.clone();
     arguments.image_cache.apply(&mut engine);
-    answering.image_cache = image_cache::open(&engine);
-    let Answers { table, rows, bad } = answering.split(&manifest, &label_of, split)?;
-    let file = run.predictions_file(&name);
-    let answers = predictions(&table, &file)?;
-    table.write(&file)?;
-
-    let generator = resampling(config.training.seed);
-    let mut metrics = Metrics::evaluate(&answers, positive, &generator)?;
-    if !bad.is_empty() {
-        let names: Vec<String> = bad.iter().map(|(row, _)| manifest.rows[*row].path.display().to_string()).collect();
-        let note = format!("{} images could not be decoded and were left out: {}.", bad.len(), names.join(", "));
-        metrics.notes.push(note);
-    }
-    match validation(run, &config, &manifest, &mut answering)? {
-        Ok(validation) => apply_validation(&mut metrics, &answers, &validation, &rules, &generator)?,
-        Err(reason) => metrics.notes.push(format!("Neither temperature nor thresholds were fitted: {reason}.")),
-    }
-    let named = |name: fn(&Row) -> &Option<String>| -> Vec<Option<String>> {
-        rows.iter().map(|&row| name(&manifest.rows[row]).clone()).collect()
+    let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
+    let answering = Answering {
+        engine: start::engine(arguments.computation.threads.or(config.engine.threads))?,
+        computation: resolve::computation_of_run(&config.engine, &arguments.computation),
+        memory_limit_bytes: limit.or_else(start::available_memory_bytes),
+        on_bad_image,
+        image_cache: image_cache::open(&engine),
     };
-    add_groups(&mut metrics, "source", &named(|row| &row.source), &answers, &generator)?;
-    add_groups(&mut metrics, "finding", &named(|row| &row.finding), &answers, &generator)?;
-    write_atomically(&run.metrics_file(&name), |out| {
-        serde_json::to_writer_pretty(&mut *out, &metrics)?;
-        writeln!(out)
-    })?;
-    let sheets = sheets(&mut answering, &table, &manifest, &rows, arguments.images)?;
-    write_sheets(run, &name, &sheets)?;
-    eprintln!("wrote {} and {}", file.display(), run.metrics_file(&name).display());
-    if !bad.is_empty() {
-        eprintln!("skipped {} of {} images", bad.len(), bad.len() + rows.len());
+    let question = answering.question(&manifest, label_of, split, image_size)?;
+    let mut kept = Vec::new();
+    for subject in &subjects {
+        // What is asked for now is not taken from the last time.
+        kept.push(if name == VALIDATION { None } else { subject.kept_validation(answering.computation)? });
     }
-    Ok(metrics)
+    let on_validation = match name == VALIDATION || kept.iter().all(Option::is_some) {
+        true => Err(String::new()),
+        false => validation_question(first, &manifest, &answering)?,
+    };
+    let questions: Vec<&Question> = [&question].into_iter().chain(on_validation.as_ref().ok()).collect();
+    let models: Vec<&ModelFile> = subjects.iter().map(|subject| &subject.model).collect();
+    let mut tables = answering.ask(&models, &questions)?.into_iter();
+    let answers = tables.next().unwrap_or_default();
+    let mut validation_tables = tables.next().unwrap_or_default().into_iter();
+
+    let mut all = Vec::new();
+    for ((subject, table), kept) in subjects.iter().zip(answers).zip(kept) {
+        let own = validation_tables.next();
+        let validation = match (kept, own, &on_validation) {
+            (Some(kept), ..) => Ok(kept),
+            (None, Some(table), _) => {
+                answering.computation.write_predictions(subject.run, VALIDATION, &table)?;
+                let file = subject.run.predictions_file(VALIDATION);
+                eprintln!("wrote {}, on which temperature and thresholds are fitted", file.display());
+                Ok(predictions(&table, &file)?)
+            }
+            (None, None, _) if name == VALIDATION => {
+                Ok(predictions(&table, &subject.run.predictions_file(VALIDATION))?)
+            }
+            (None, None, reason) => Err(reason.as_ref().err().cloned().unwrap_or_default()),
+        };
+        let job = Judged { subject, name: &name, table, question: &question, validation };
+        all.push(job.write(&answering, arguments, &rules)?);
+    }
+    Ok(all)
 }
 
-/// A run's model and how it is to answer.
-struct Answering {
-    model: Model,
-    engine: CpuEngine,
-    arithmetic: Arithmetic,
-    memory_limit_bytes: Option<usize>,
-    on_bad_image: OnBadImage,
-    image_cache: Option<Arc<ImageCache>>,
-}
-
-/// What a model answered for a split.
-struct Answers {
+/// A run with its answers.
+struct Judged<'a> {
+    subject: &'a Subject<'a>,
+    /// What the results are called.
+    name: &'a str,
     table: PredictionTable,
-    /// The manifest's rows in the table, in its order.
-    rows: Vec<usize>,
-    /// Rows that were left out, with why.
-    bad: Vec<(usize, DataError)>,
+    question: &'a Question,
+    /// The answers for the validation images, or why there are none.
+    validation: Result<Predictions, String>,
 }
 
-impl Answering {
-    fn new(run: &RunDirectory, config: &Config, arguments: &Evaluate) -> Outcome<Answering> {
-        let limit = config.engine.memory_limit_mib.map(|mib| mib.saturating_mul(1 << 20));
-        Ok(Answering {
-            image_cache: None,
-            model: Model::open(run.path())?,
-            engine: start::engine(arguments.computation.threads.or(config.engine.threads))?,
-            arithmetic: resolve::arithmetic_of_run(&config.engine, &arguments.computation),
-            memory_limit_bytes: limit.or_else(start::available_memory_bytes),
-            on_bad_image: arguments.on_bad_image.map_or(config.data.on_bad_image, resolve::on_bad_image),
-        })
-    }
-
-    /// What makes the heat maps of the best and worst images; `None`, said on stderr, where images are too small for a map
-    /// or memory does not suffice: an evaluation is whole without them.
-    fn explainer(&self) -> Outcome<Option<Explainer>> {
-        let network = &self.model.network;
-        let (arithmetic, memory) = (self.arithmetic, self.memory_limit_bytes);
-        match Explainer::new(&self.engine, network, Method::GradCam, None, arithmetic, memory) {
-            Ok(explainer) => Ok(Some(explainer)),
-            Err(ExplainError::NoMap { module, shape, image_size }) => {
-                eprintln!(
-                    "note: no heat maps beside the best and worst images: at {image_size} px `{module}` gives {shape}, \
-                     which is no map; `roentgen explain --module NAME` makes them of an earlier module"
-                );
-                Ok(None)
-            }
-            Err(error @ ExplainError::Engine(EngineError::Memory { .. })) => {
-                eprintln!("note: no heat maps beside the best and worst images: {error}");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
+impl Judged<'_> {
+    /// Writes predictions, metrics and contact sheets into the run.
+    fn write(&self, answering: &Answering, arguments: &Evaluate, rules: &[ThresholdRule]) -> Outcome<Metrics> {
+        let Subject { run, config, model, positive } = self.subject;
+        let (name, Question { manifest, rows, bad, .. }) = (self.name, self.question);
+        let file = run.predictions_file(name);
+        let answers = predictions(&self.table, &file)?;
+        answering.computation.write_predictions(run, name, &self.table)?;
+        let generator = resampling(config.training.seed);
+        let mut metrics = Metrics::evaluate(&answers, *positive, &generator)?;
+        if !bad.is_empty() {
+            let names: Vec<String> =
+                bad.iter().map(|(row, _)| manifest.rows[*row].path.display().to_string()).collect();
+            let note = format!("{} images could not be decoded and were left out: {}.", bad.len(), names.join(", "));
+            metrics.notes.push(note);
         }
-    }
-
-    /// Answers for a split; `label_of` says which of the model's classes each class of the data is.
-    fn split(&mut self, manifest: &Arc<Manifest>, label_of: &[usize], split: Split) -> Outcome<Answers> {
-        let rows = manifest.require_split(split)?;
-        let cache = self.image_cache.as_deref().map(|cache| (cache, self.model.network.image_size()));
-        let bad = start::bad_rows(manifest, &rows, self.on_bad_image, self.engine.threads(), cache)?;
-        let rows: Vec<usize> = rows.into_iter().filter(|row| bad.iter().all(|(skipped, _)| skipped != row)).collect();
-        if rows.is_empty() {
-            let root = manifest.root.display();
-            return Err(Failure::work(format!("{root}: no image of the split {split} can be decoded")));
+        match &self.validation {
+            Ok(validation) => apply_validation(&mut metrics, &answers, validation, rules, &generator)?,
+            Err(reason) => metrics.notes.push(format!("Neither temperature nor thresholds were fitted: {reason}.")),
         }
-        let bar = progress::bar(rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
-        let mut predictor =
-            Predictor::new(&self.engine, &self.model.network, self.arithmetic, self.memory_limit_bytes)?
-                .with_image_cache(self.image_cache.clone());
-        let store = &mut self.model.store;
-        let answers = predictor.rows(store, ParameterSet::Live, manifest, rows.clone(), |done| {
-            bar.set_position(done as u64);
-            true
+        let named = |name: fn(&Row) -> &Option<String>| -> Vec<Option<String>> {
+            rows.iter().map(|&row| name(&manifest.rows[row]).clone()).collect()
+        };
+        add_groups(&mut metrics, "source", &named(|row| &row.source), &answers, &generator)?;
+        add_groups(&mut metrics, "finding", &named(|row| &row.finding), &answers, &generator)?;
+        write_atomically(&run.metrics_file(name), |out| {
+            serde_json::to_writer_pretty(&mut *out, &metrics)?;
+            writeln!(out)
         })?;
-        bar.finish_and_clear();
-        let predictions = answers
-            .iter()
-            .map(|answer| answer.to_prediction(manifest, Some(label_of[manifest.rows[answer.row].label])))
-            .collect();
-        let table = PredictionTable { classes: self.model.description.classes.clone(), rows: predictions };
-        Ok(Answers { table, rows, bad })
+        write_sheets(run, name, &sheets(answering, model, &self.table, self.question, arguments.images)?)?;
+        eprintln!("wrote {} and {}", file.display(), run.metrics_file(name).display());
+        if !bad.is_empty() {
+            eprintln!("skipped {} of {} images", bad.len(), bad.len() + rows.len());
+        }
+        Ok(metrics)
     }
 }
 
-/// The answers for the validation images of the data that the run was trained on: from `predictions-validation.csv`, or
-/// computed and written there. That data may be what is evaluated, `manifest`, or lie where the run found it. In words,
-/// why there are none: no such images, or the data is not there.
-fn validation(
-    run: &RunDirectory,
-    config: &Config,
+/// The validation images of the data that a run was trained on. That data may be what is evaluated, `manifest`, or lie
+/// where the run found it. In words, why there are none: no such images, or the data is not there.
+fn validation_question(
+    subject: &Subject<'_>,
     manifest: &Arc<Manifest>,
-    answering: &mut Answering,
-) -> Outcome<Result<Predictions, String>> {
-    let file = run.predictions_file(Split::Validation.name());
-    if file.is_file() {
-        return Ok(Ok(predictions(&PredictionTable::read(&file)?, &file)?));
-    }
+    answering: &Answering,
+) -> Outcome<Result<Question, String>> {
+    let Subject { run, config, model, .. } = subject;
     let own = Environment::read(&run.environment_file())?.data_fingerprint;
     let root = &config.data.root;
     let manifest = if manifest.fingerprint()? == own {
@@ -229,11 +246,24 @@ fn validation(
     if manifest.rows_of(Split::Validation).is_empty() {
         return Ok(Err("the run has no validation images".into()));
     }
-    let label_of = labels(&manifest, &answering.model.description.classes, &[])?;
-    let Answers { table, .. } = answering.split(&manifest, &label_of, Split::Validation)?;
-    table.write(&file)?;
-    eprintln!("wrote {}, on which temperature and thresholds are fitted", file.display());
-    Ok(Ok(predictions(&table, &file)?))
+    let label_of = labels(&manifest, &model.description.classes, &[])?;
+    answering.question(&manifest, label_of, Split::Validation, model.network.image_size()).map(Ok)
+}
+
+/// Evaluates finished runs of one data set and computation on a split and writes their reports, where that is not done yet.
+/// One outcome a run: what is wrong with one leaves the others alone.
+pub fn evaluate_once(runs: &[&RunDirectory], split: &str) -> Vec<Outcome> {
+    let is_done = |run: &RunDirectory| run.metrics_file(split).is_file() && run.report_file().is_file();
+    let write = |runs: &[&RunDirectory]| -> Outcome {
+        evaluate(runs, &Evaluate { split: split.into(), images: 8, ..Evaluate::default() })?;
+        runs.iter().try_for_each(|run| Ok(write_report(run).map(|_| ())?))
+    };
+    let open: Vec<&RunDirectory> = runs.iter().copied().filter(|run| !is_done(run)).collect();
+    if open.len() > 1 {
+        // Whom an error is about is seen below.
+        let _ = write(&open);
+    }
+    runs.iter().map(|run| if is_done(run) { Ok(()) } else { write(&[run]) }).collect()
 }
 
 /// For each class of the data, the class of the model that it stands for.
@@ -287,58 +317,4 @@ fn result_name(run: &RunDirectory, manifest: &Manifest, root: &Path, split: Spli
     let name = format!("{safe}-{}-{split}", &fingerprint[..8]);
     eprintln!("this is not the data that the run was trained on: results are kept as `{name}`");
     Ok(name)
-}
-
-/// The images that the model was surest about, right and wrong, with what spoke for the predicted class.
-fn sheets(
-    answering: &mut Answering,
-    table: &PredictionTable,
-    manifest: &Manifest,
-    rows: &[usize],
-    count: usize,
-) -> Outcome<Vec<Sheet>> {
-    let labels: Vec<usize> = table.rows.iter().filter_map(|row| row.label).collect();
-    let predicted: Vec<usize> = table.rows.iter().map(|row| row.predicted).collect();
-    let probabilities: Vec<f32> = table.rows.iter().flat_map(|row| row.probabilities.clone()).collect();
-    let rankings = best_and_worst(&labels, &predicted, &probabilities, table.classes.len(), count)?;
-    let mut explainer = match rankings.iter().any(|ranking| !ranking.best.is_empty() || !ranking.worst.is_empty()) {
-        true => answering.explainer()?,
-        false => None,
-    };
-    let store = &mut answering.model.store;
-    let mut tile = |&index: &usize| -> Outcome<Tile> {
-        let prediction = &table.rows[index];
-        let row = &manifest.rows[rows[index]];
-        let image = decode(&manifest.path_of(rows[index]), &Limits::default())?;
-        let (pixels, width, height) = displayed(&image, TILE_SIDE);
-        let heat_map = match &mut explainer {
-            None => None,
-            Some(explainer) => {
-                let map = explainer.explain(store, &image, Some(prediction.predicted))?.map;
-                let (evidence, largest) = (map.evidence_over(width, height), map.largest());
-                Some(HeatPicture { pixels: pixels.clone(), width, height, evidence, largest }.blended()?)
-            }
-        };
-        Ok(Tile {
-            pixels,
-            width,
-            height,
-            heat_map,
-            path: prediction.path.clone(),
-            patient_id: prediction.patient_id.clone(),
-            probability: prediction.probabilities[prediction.predicted],
-            actual: table.classes[labels[index]].clone(),
-            predicted: table.classes[prediction.predicted].clone(),
-            caption: row.finding.iter().filter(|finding| **finding != table.classes[labels[index]]).cloned().collect(),
-        })
-    };
-    let mut sheets = Vec::new();
-    for (class, ranking) in table.classes.iter().zip(rankings) {
-        sheets.push(Sheet {
-            class: class.clone(),
-            best: ranking.best.iter().map(&mut tile).collect::<Result<_, _>>()?,
-            worst: ranking.worst.iter().map(&mut tile).collect::<Result<_, _>>()?,
-        });
-    }
-    Ok(sheets)
 }

@@ -5,12 +5,13 @@ mod runner;
 
 pub use runner::{Ended, Job, Runner};
 
-use crate::arguments::{Evaluate, ExperimentArguments};
+use crate::arguments::ExperimentArguments;
+use crate::evaluate::evaluate_once;
 use crate::failure::{Failure, Outcome};
-use crate::{evaluate, interrupt, resolve};
+use crate::{interrupt, resolve};
 use roentgen_report::write_experiment_report;
 use roentgen_run::experiment_directory::ExperimentState;
-use roentgen_run::{Experiment, ExperimentDirectory, RunDirectory};
+use roentgen_run::{Experiment, ExperimentDirectory};
 use std::path::Path;
 
 /// Runs the command.
@@ -30,7 +31,7 @@ pub fn run(arguments: &ExperimentArguments) -> Outcome {
     let jobs = jobs(&experiment, &directory);
     runner.check(&jobs).map_err(|failure| at_line(failure, &arguments.file))?;
     let _held = directory.begin(&experiment)?;
-    let ended = runner.train(&jobs, |job| evaluate_once(&job.run, "test"))?;
+    let ended = runner.train(&jobs, |runs| evaluate_once(runs, "test"))?;
     let Some(ended) = ended else {
         return Err(Failure::work(format!(
             "stopped; everything so far is saved in {path}: the same command goes on, and `roentgen report {path}` compares \
@@ -126,17 +127,6 @@ pub fn jobs(experiment: &Experiment, directory: &ExperimentDirectory) -> Vec<Job
         config: planned.config,
     };
     experiment.runs().into_iter().map(job).collect()
-}
-
-/// Evaluates a finished run on a split and writes its report, unless both are there.
-pub fn evaluate_once(run: &RunDirectory, split: &str) -> Outcome {
-    if run.metrics_file(split).is_file() && run.report_file().is_file() {
-        return Ok(());
-    }
-    let request = Evaluate { run: Some(run.path().to_owned()), split: split.into(), images: 8, ..Evaluate::default() };
-    evaluate::evaluate(run, &request)?;
-    roentgen_report::write_report(run)?;
-    Ok(())
 }
 
 /// A wrong row, with the file and the line where the row stands.

@@ -6,7 +6,7 @@ use crate::arguments::{
 use crate::failure::{Failure, Outcome};
 use roentgen_nn::Arithmetic;
 use roentgen_run::config::{self, ClassWeights, EngineSettings, NamedClassWeights};
-use roentgen_run::{Config, RunDirectory};
+use roentgen_run::{Config, RunDirectory, predictions};
 use std::path::{Path, PathBuf};
 
 /// Puts what was given on the command line over a configuration.
@@ -174,9 +174,18 @@ pub fn arithmetic(given: PrecisionName, exact: bool) -> Arithmetic {
     roentgen_infer::arithmetic(precision(given), exact)
 }
 
+/// How a run computes, with what the command line says otherwise.
+pub fn computation_of_run(run: &EngineSettings, given: &Computation) -> predictions::Computation {
+    predictions::Computation {
+        precision: given.precision.map_or(run.precision, precision),
+        exact: run.exact || given.exact,
+    }
+}
+
 /// The arithmetic of a run, with what the command line says otherwise.
 pub fn arithmetic_of_run(run: &EngineSettings, given: &Computation) -> Arithmetic {
-    roentgen_infer::arithmetic(given.precision.map_or(run.precision, precision), run.exact || given.exact)
+    let predictions::Computation { precision, exact } = computation_of_run(run, given);
+    roentgen_infer::arithmetic(precision, exact)
 }
 
 /// How a run was told to compute; the defaults for a model file, which does not say.

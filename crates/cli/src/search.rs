@@ -5,7 +5,8 @@
 //! few are trained at full length with several seeds. The test images stay sealed until the winner is fixed.
 
 use crate::arguments::{SearchArguments, Space};
-use crate::experiment::{Ended, Job, Runner, evaluate_once};
+use crate::evaluate::evaluate_once;
+use crate::experiment::{Ended, Job, Runner};
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{positive_class, predictions, resampling};
 use crate::{interrupt, resolve};
@@ -21,7 +22,7 @@ use roentgen_run::history::{EpochRecord, read_table};
 use roentgen_run::predictions::PredictionTable;
 use roentgen_run::{Config, Experiment, FORMAT_VERSION, RunDirectory};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Random candidates where `--candidates` does not say.
 const RANDOM_CANDIDATES: usize = 16;
@@ -148,7 +149,7 @@ impl<'a> Search<'a> {
     /// Takes the folder, or finds this very search there.
     fn claim_folder(&self) -> Outcome {
         let out = &self.arguments.out;
-        let file = out.join("search.toml");
+        let file = search_file(out);
         let text = self.description();
         let path = out.display();
         match std::fs::read_to_string(&file) {
@@ -239,7 +240,7 @@ impl<'a> Search<'a> {
         let mut survivors = self.all();
         for rung in self.rungs() {
             eprintln!("{} candidates, compared after {}", survivors.len(), counted(rung.epochs, "epoch"));
-            let Some(ended) = runner.train(&self.jobs(&survivors, &[first], rung.epochs), |_| Ok(()))? else {
+            let Some(ended) = runner.train(&self.jobs(&survivors, &[first], rung.epochs), nothing_more)? else {
                 return Ok(None);
             };
             self.note_failures(&survivors, &[first], ended, &mut failed);
@@ -256,7 +257,7 @@ impl<'a> Search<'a> {
         survivors.truncate(self.arguments.finalists);
         let (finalists, seeds) = (counted(survivors.len(), "finalist"), counted(self.seeds.len(), "seed"));
         eprintln!("{finalists}: {}, {seeds}", counted(whole, "epoch"));
-        let Some(ended) = runner.train(&self.jobs(&survivors, &self.seeds, whole), |_| Ok(()))? else {
+        let Some(ended) = runner.train(&self.jobs(&survivors, &self.seeds, whole), nothing_more)? else {
             return Ok(None);
         };
         self.note_failures(&survivors, &self.seeds, ended, &mut failed);
@@ -419,14 +420,16 @@ impl<'a> Search<'a> {
 
     /// Evaluates the winner on the test images, in words.
     fn test(&self, winner: usize) -> Outcome<String> {
-        let mut trainings = Vec::new();
-        for &seed in &self.seeds {
-            let run = self.run_of(winner, seed);
-            unseal(&run)?;
+        let runs: Vec<RunDirectory> = self.seeds.iter().map(|seed| self.run_of(winner, *seed)).collect();
+        for run in &runs {
+            unseal(run)?;
             if Environment::read(&run.environment_file())?.images.get("test").is_none_or(|images| images.is_empty()) {
                 return Ok("There are no test images.".into());
             }
-            evaluate_once(&run, "test")?;
+        }
+        evaluate_once(&runs.iter().collect::<Vec<_>>(), "test").into_iter().collect::<Outcome>()?;
+        let mut trainings = Vec::new();
+        for run in &runs {
             let file = run.predictions_file("test");
             trainings.push(predictions(&PredictionTable::read(&file)?, &file)?);
         }
@@ -453,8 +456,23 @@ impl<'a> Search<'a> {
     }
 }
 
+/// What is done with runs that are trained: they are looked at when all of a comparison are.
+fn nothing_more(runs: &[&RunDirectory]) -> Vec<Outcome> {
+    runs.iter().map(|_| Ok(())).collect()
+}
+
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `search.toml`: what is searched.
+fn search_file(folder: &Path) -> PathBuf {
+    folder.join("search.toml")
+}
+
+/// Whether a search was begun in a folder.
+pub fn is_begun(folder: &Path) -> bool {
+    search_file(folder).is_file()
 }
 
 fn unseal(run: &RunDirectory) -> Outcome {

@@ -52,15 +52,20 @@ pub fn open(data: &Path, on_bad_image: OnBadImage) -> Outcome<Manifest> {
     };
     spinner.finish_and_clear();
     let manifest = manifest?;
+    warn_once(&manifest.warnings);
+    Ok(manifest)
+}
+
+/// Says warnings on stderr, each once, however many runs or data sets it is about.
+pub fn warn_once(warnings: &[String]) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     // Nothing that holds the lock can panic; a set that is half there would say something twice.
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    for warning in &manifest.warnings {
+    for warning in warnings {
         if said.insert(warning.clone()) {
             eprintln!("warning: {warning}");
         }
     }
-    Ok(manifest)
 }
 
 /// As [`open`], with the splits of a cross-validation and pseudonyms for patients where the settings name them.

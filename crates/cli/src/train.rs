@@ -240,7 +240,10 @@ impl Ready {
         let mut setup = Setup::new(config, data.manifest.clone(), &skip, weights.as_deref(), run)?;
         setup.image_cache.clone_from(&data.image_cache);
         let run = &setup.run;
+        let warnings = setup.warnings();
+        start::warn_once(&warnings);
         let mut environment = environment(&setup, engine, &data.decoded, notices);
+        environment.warnings.extend(warnings);
         if resumes {
             let checkpoint = Checkpoint::read(&run.last_checkpoint_file())?;
             // Before config.toml is written again: --data may name other data.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use rand::{Rng, RngExt};
+use roentgen_run::config::CxrSettings;
 
 use crate::clahe::equalise;
 use crate::planes::{Planes, Tone, Unit};
@@ -15,37 +16,6 @@ use crate::raster::{Raster, Rectangle};
 use crate::resize::{resize, resize_rows};
 use crate::seed::Rotation;
 use crate::transform::resized_size;
-
-/// How far the augmentation goes. All of it is drawn anew for each image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CxrSettings {
-    /// Largest rotation to either side, in degrees from 0 to 180.
-    pub rotation_degrees: f64,
-    /// Largest shift in each direction, as a share of the network's input, from 0 to 1; never beyond the image.
-    pub shift: f64,
-    /// Largest change of the contrast as a share of it, from 0 to 1: 0.2 draws factors from 0.8 to 1.2.
-    pub contrast: f64,
-    /// Probability of equalising the histogram of each neighbourhood (CLAHE).
-    pub clahe_probability: f64,
-    /// How much CLAHE may raise the contrast, at least 1; OpenCV's clip limit.
-    pub clahe_limit: f64,
-    /// Probability of cutting a plain border away where there is one. With one half, a border tells nothing of a class,
-    /// and images with and without one are both known to the network.
-    pub border_cut_probability: f64,
-}
-
-impl Default for CxrSettings {
-    fn default() -> CxrSettings {
-        CxrSettings {
-            rotation_degrees: 7.0,
-            shift: 0.05,
-            contrast: 0.2,
-            clahe_probability: 0.0,
-            clahe_limit: 2.0,
-            border_cut_probability: 0.5,
-        }
-    }
-}
 
 /// What one application of the augmentation draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,11 +35,11 @@ pub struct CxrParameters {
 impl CxrParameters {
     /// Draws everything, in the order of the fields, whatever the settings: they do not change each other's draws.
     pub fn draw(settings: &CxrSettings, random: &mut impl Rng) -> CxrParameters {
-        let mut symmetric = |largest: f64| largest * random.random_range(-1.0..1.0);
+        let mut symmetric = |largest: f32| f64::from(largest) * random.random_range(-1.0..1.0);
         let angle_degrees = symmetric(settings.rotation_degrees);
         let shift = (symmetric(settings.shift), symmetric(settings.shift));
         let contrast = 1.0 + symmetric(settings.contrast);
-        let mut happens = |probability: f64| random.random_range(0.0..1.0) < probability;
+        let mut happens = |probability: f32| random.random_range(0.0..1.0) < f64::from(probability);
         let equalises = happens(settings.clahe_probability);
         let cuts_border = happens(settings.border_cut_probability);
         CxrParameters { angle_degrees, shift, contrast, equalises, cuts_border }
@@ -93,7 +63,7 @@ pub(crate) fn apply<T: Unit, const CHANNELS: usize>(
     let whole = Rectangle { left: 0, top: 0, width: to.0, height: to.1 };
     let content = if parameters.cuts_border { content(&image) } else { whole };
     if parameters.equalises {
-        image = Cow::Owned(equalise(&image, settings.clahe_limit));
+        image = Cow::Owned(equalise(&image, settings.clahe_limit.into()));
     }
     let crop = view(content, parameters.shift, size);
     let rotation = Rotation::new(to, parameters.angle_degrees);

@@ -36,7 +36,7 @@ pub mod transform;
 pub use anonymous::PatientKey;
 pub use cache::{CacheNotice, CacheUse, ImageCache};
 pub use check::check_images;
-pub use cxr::{CxrParameters, CxrSettings};
+pub use cxr::CxrParameters;
 pub use decode::{
     Limits, decode, decode_bytes, decode_frame, decode_frame_bytes, dicom_patient, dicom_patient_bytes, is_image_file,
 };

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use roentgen_run::draw::ChaCha8Rng;
 
-use crate::cxr::{self, CxrParameters, CxrSettings};
+use crate::cxr::{self, CxrParameters};
 use crate::planes::{Planes, Unit};
 use crate::raster::{Image, Raster, Rectangle, eight_bit};
 use crate::resize::{resize, resize_region, resize_rows};
 use crate::seed::{Rotation, SeedParameters};
+use roentgen_run::config::CxrSettings;
 
 /// Mean of the channels red, green, blue over ImageNet, on the scale 0 to 1 (torchvision's weights expect it).
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];

@@ -4,7 +4,10 @@ use roentgen_nn::weights::{
     ExpectedTensor, HeadFate, StateDict, TensorToWrite, ValuesToWrite, WeightsError, read_safetensors_metadata,
     write_safetensors,
 };
-use roentgen_nn::{Head, Network, NetworkError, ParameterSet, ParameterStore, TensorKind, architecture, initialise};
+use roentgen_nn::{
+    FreezePlan, FrozenBatchNorm, Head, Network, NetworkError, ParameterSet, ParameterStore, TensorKind, ValueId,
+    architecture, initialise,
+};
 use roentgen_run::directory::write_atomically;
 use roentgen_run::{FORMAT_VERSION, RunDirectory, RunError};
 use serde::{Deserialize, Serialize};
@@ -127,6 +130,18 @@ impl Preprocessing {
 }
 
 impl ModelDescription {
+    /// Where the frozen prefix of the training ended, in a network of this description: what lies before it is as it was
+    /// at the start. The image itself, where nothing is known to be as it was.
+    pub fn cut(&self, network: &Network) -> Vec<ValueId> {
+        let frozen = match self.frozen_batch_norm.as_str() {
+            "eval" => FrozenBatchNorm::Stored,
+            _ => FrozenBatchNorm::Batch,
+        };
+        // An imported model names nothing; names may be those of another version.
+        FreezePlan::resolve(network, &self.unfreeze, frozen)
+            .map_or_else(|_| vec![network.input()], |plan| plan.cut(network))
+    }
+
     /// The head that the description asks for.
     pub fn head(&self) -> Head {
         let classes = self.classes.len();
@@ -147,12 +162,23 @@ pub struct Model {
     pub store: ParameterStore,
 }
 
-impl Model {
-    /// Opens a finished run directory, or a weight file that this program wrote.
+/// A file of weights that this program wrote, of which only the description was read.
+#[derive(Clone, Debug)]
+pub struct ModelFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub description: ModelDescription,
+    /// Its network at its image size.
+    pub network: Network,
+}
+
+impl ModelFile {
+    /// Finds the model of a finished run directory, or a weight file that this program wrote.
     ///
     /// # Errors
-    /// Where there is none, it is not whole, or it does not fit its own description.
-    pub fn open(path: &Path) -> Result<Model, ModelError> {
+    /// Where there is none, or it does not say what it is.
+    pub fn open(path: &Path) -> Result<ModelFile, ModelError> {
         let file = if path.is_dir() {
             let run = RunDirectory::open(path)?;
             if !run.model_file().is_file() {
@@ -170,8 +196,26 @@ impl Model {
         }
         let network =
             architecture::build(&description.architecture, description.preprocessing.crop, description.head())?;
-        let (store, _) = fitted(&network, &file, StateDict::open(&file)?, false)?;
-        Ok(Model { description, network, store })
+        Ok(ModelFile { path: file, description, network })
+    }
+
+    /// Reads the numbers.
+    ///
+    /// # Errors
+    /// Where the file is not whole, or does not fit its own description.
+    pub fn load(&self) -> Result<Model, ModelError> {
+        let (store, _) = fitted(&self.network, &self.path, StateDict::open(&self.path)?, false)?;
+        Ok(Model { description: self.description.clone(), network: self.network.clone(), store })
+    }
+}
+
+impl Model {
+    /// Opens a finished run directory, or a weight file that this program wrote.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`] and [`ModelFile::load`].
+    pub fn open(path: &Path) -> Result<Model, ModelError> {
+        ModelFile::open(path)?.load()
     }
 
     /// A model from a weight file that says nothing of itself, such as a PyTorch state dict: torchvision's own head, or

@@ -2,9 +2,7 @@
 
 use crate::ahead::in_order;
 use crate::compiled::Compiled;
-use roentgen_data::{
-    Augment, Batch, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode_frame,
-};
+use roentgen_data::{Augment, DataError, ImageCache, Limits, Loader, LoaderRequest, Manifest, Transform, decode_frame};
 use roentgen_nn::loss::{cross_entropy, softmax};
 use roentgen_nn::{
     Arithmetic, CompileRequest, Engine, EngineError, FreezePlan, Mode, Network, ParameterSet, ParameterStore, Precision,
@@ -164,31 +162,14 @@ impl Predictor {
         rows: Vec<usize>,
         mut progress: impl FnMut(usize) -> bool,
     ) -> Result<Vec<RowLogits>, InferError> {
-        let mut loader = Loader::start(LoaderRequest {
-            manifest: manifest.clone(),
-            rows,
-            batch_size: self.compiled.batch,
-            transform: self.transform,
-            cache: self.image_cache.clone(),
-            seed: 0,
-            epoch: 0,
-            threads: self.threads,
-            batches_ahead: 2,
-        })?;
         let mut results = Vec::new();
-        while let Some(batch) = loader.next() {
-            let Batch { images, labels, rows } = batch?;
-            for (chunk, rows) in images.chunks(BATCH * self.transform.tensor_len()).zip(rows.chunks(BATCH)) {
-                let logits = self.compiled.logits(store, set, chunk)?;
-                let by_row = logits.chunks_exact(self.compiled.classes);
-                results
-                    .extend(rows.iter().zip(by_row).map(|(&row, logits)| RowLogits { row, logits: logits.to_vec() }));
-            }
-            loader.recycle(Batch { images, labels, rows });
-            if !progress(results.len()) {
-                break;
-            }
-        }
+        let (batch, transform, cache) = (self.compiled.batch, self.transform, self.image_cache.clone());
+        over_rows(manifest, rows, batch, transform, cache, self.threads, |images, rows| {
+            let logits = self.compiled.logits(store, set, images)?;
+            let by_row = logits.chunks_exact(self.compiled.classes);
+            results.extend(rows.iter().zip(by_row).map(|(&row, logits)| RowLogits { row, logits: logits.to_vec() }));
+            Ok(progress(results.len()))
+        })?;
         Ok(results)
     }
 
@@ -253,4 +234,40 @@ impl Predictor {
         });
         Ok(goes_on)
     }
+}
+
+/// Hands rows of a manifest, decoded ahead, to `act` in batches, in order: images `[N, 3, S, S]`, normalised, and row
+/// numbers, until it says `false`.
+///
+/// # Errors
+/// For the first image that cannot be decoded, and where `act` fails.
+pub(crate) fn over_rows(
+    manifest: &Arc<Manifest>,
+    rows: Vec<usize>,
+    batch_size: usize,
+    transform: Transform,
+    cache: Option<Arc<ImageCache>>,
+    threads: usize,
+    mut act: impl FnMut(&[f32], &[usize]) -> Result<bool, EngineError>,
+) -> Result<(), InferError> {
+    let mut loader = Loader::start(LoaderRequest {
+        manifest: manifest.clone(),
+        rows,
+        batch_size,
+        transform,
+        cache,
+        seed: 0,
+        epoch: 0,
+        threads,
+        batches_ahead: 2,
+    })?;
+    while let Some(batch) = loader.next() {
+        let batch = batch?;
+        let goes_on = act(&batch.images, &batch.rows)?;
+        loader.recycle(batch);
+        if !goes_on {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -4,13 +4,14 @@ use crate::numerals::thousands;
 use crate::plots::{Candidate, Picture, Scatter, frontier};
 use crate::{ReportError, templates};
 use roentgen_run::directory::write_atomically;
-use serde::Serialize;
+use roentgen_run::{FORMAT_VERSION, RunError};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// A search as far as it has come.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SearchResults {
     /// Version of this form.
     pub format_version: u32,
@@ -27,7 +28,7 @@ pub struct SearchResults {
 }
 
 /// One freeze plan and what it came to on the validation images.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CandidateResult {
     /// Its name.
     pub name: String,
@@ -72,6 +73,34 @@ struct RowContext {
 }
 
 impl SearchResults {
+    /// `search.json` in the folder of a search.
+    pub fn file(folder: &Path) -> PathBuf {
+        folder.join("search.json")
+    }
+
+    /// Reads what [`SearchResults::write`] wrote into a folder.
+    ///
+    /// # Errors
+    /// Where `search.json` cannot be read, holds something else, or was written by a newer version.
+    pub fn read(folder: &Path) -> Result<SearchResults, ReportError> {
+        let path = SearchResults::file(folder);
+        let text = std::fs::read_to_string(&path).map_err(|source| RunError::Io {
+            path: path.clone(),
+            action: "read",
+            source,
+        })?;
+        let results: SearchResults = serde_json::from_str(&text).map_err(|error| RunError::Malformed {
+            path: path.clone(),
+            found: error.to_string(),
+            expected: "the results of a search; the command that made them makes them again".into(),
+        })?;
+        let found = results.format_version;
+        if found > FORMAT_VERSION {
+            return Err(RunError::NewerFormat { path, found, supported: FORMAT_VERSION }.into());
+        }
+        Ok(results)
+    }
+
     /// Whether a candidate is the winner, lies on the frontier of accuracy against trained parameters, or failed.
     fn verdict(&self, candidate: &CandidateResult) -> &'static str {
         if candidate.failed.is_some() {
@@ -148,7 +177,7 @@ impl SearchResults {
         let write =
             |name: &str, text: &str| write_atomically(&folder.join(name), |file| file.write_all(text.as_bytes()));
         write("frontier.csv", &self.to_csv())?;
-        write_atomically(&folder.join("search.json"), |file| {
+        write_atomically(&SearchResults::file(folder), |file| {
             serde_json::to_writer_pretty(&mut *file, self)?;
             writeln!(file)
         })?;

@@ -126,21 +126,22 @@ pub enum Augmentation {
     Cxr,
 }
 
-/// How far the augmentation `cxr` goes.
+/// How far the augmentation `cxr` goes. All of it is drawn anew for each image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CxrSettings {
-    /// Largest rotation to either side, in degrees.
+    /// Largest rotation to either side, in degrees from 0 to 180.
     pub rotation_degrees: f32,
-    /// Largest shift in each direction, as a share of the network's input; never beyond the image.
+    /// Largest shift in each direction, as a share of the network's input, from 0 to 1; never beyond the image.
     pub shift: f32,
-    /// Largest change of the contrast: 0.2 draws factors from 0.8 to 1.2.
+    /// Largest change of the contrast as a share of it, from 0 to 1: 0.2 draws factors from 0.8 to 1.2.
     pub contrast: f32,
-    /// Probability of contrast-limited adaptive histogram equalisation.
+    /// Probability of equalising the histogram of each neighbourhood (CLAHE).
     pub clahe_probability: f32,
-    /// Its limit, at least 1, as OpenCV counts it.
+    /// How much CLAHE may raise the contrast, at least 1; OpenCV's clip limit.
     pub clahe_limit: f32,
-    /// Probability of cutting a plain border away where there is one.
+    /// Probability of cutting a plain border away where there is one. With one half, a border tells nothing of a class,
+    /// and images with and without one are both known to the network.
     pub border_cut_probability: f32,
 }
 

@@ -92,6 +92,11 @@ impl RunDirectory {
         self.path.join(format!("predictions-{split}.csv"))
     }
 
+    /// `predictions-<split>.json`: how the predictions of a split were computed, where it matters to who uses them again.
+    pub fn computation_file(&self, split: &str) -> PathBuf {
+        self.path.join(format!("predictions-{split}.json"))
+    }
+
     /// `metrics-<split>.json`.
     pub fn metrics_file(&self, split: &str) -> PathBuf {
         self.path.join(format!("metrics-{split}.json"))
@@ -227,7 +232,7 @@ impl RunDirectory {
         let entries = std::fs::read_dir(&self.path).map_err(RunError::io(&self.path, "read the folder"))?;
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-            let is_result = name.starts_with("predictions-") && name.ends_with(".csv")
+            let is_result = name.starts_with("predictions-") && (name.ends_with(".csv") || name.ends_with(".json"))
                 || name.starts_with("metrics-") && name.ends_with(".json")
                 || path == self.report_file();
             if is_result {

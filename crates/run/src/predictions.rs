@@ -1,7 +1,9 @@
 //! `predictions-<split>.csv`: one line an image, in the order of the manifest.
 
-use crate::RunError;
+use crate::config::Precision;
 use crate::directory::write_atomically;
+use crate::{RunDirectory, RunError};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A model's answers over a set of images.
@@ -115,6 +117,71 @@ impl PredictionTable {
             });
         }
         Ok(PredictionTable { classes, rows })
+    }
+}
+
+/// How predictions were computed, as far as the user decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Computation {
+    /// Number format of the products.
+    pub precision: Precision,
+    /// Whether convolutions were computed directly, without Winograd's algorithm.
+    pub exact: bool,
+}
+
+impl std::fmt::Display for Computation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match (self.precision, self.exact) {
+            (Precision::F32, false) => "f32",
+            (Precision::F32, true) => "f32, exact",
+            (Precision::Bf16, false) => "bf16",
+            (Precision::Bf16, true) => "bf16, exact",
+        })
+    }
+}
+
+impl Computation {
+    /// How a run was told to compute.
+    ///
+    /// # Errors
+    /// As [`RunDirectory::config`].
+    pub fn of_run(run: &RunDirectory) -> Result<Computation, RunError> {
+        let engine = run.config()?.engine;
+        Ok(Computation { precision: engine.precision, exact: engine.exact })
+    }
+
+    /// How the predictions that a run has for a split were computed; `None` where it has none. Earlier versions did not
+    /// write it down: theirs count as computed as the run was told to.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn of_predictions(run: &RunDirectory, split: &str) -> Result<Option<Computation>, RunError> {
+        if !run.predictions_file(split).is_file() {
+            return Ok(None);
+        }
+        let path = run.computation_file(split);
+        if !path.is_file() {
+            return Computation::of_run(run).map(Some);
+        }
+        let text = std::fs::read_to_string(&path).map_err(RunError::io(&path, "read"))?;
+        let known = serde_json::from_str(&text);
+        known.map(Some).map_err(|e| RunError::malformed(&path, e, "precision and exact; remove the file"))
+    }
+
+    /// Writes the predictions of a run for a split, computed in this way. Killed in between, the run has none.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn write_predictions(&self, run: &RunDirectory, split: &str, table: &PredictionTable) -> Result<(), RunError> {
+        let file = run.predictions_file(split);
+        if Computation::of_predictions(run, split)?.is_some_and(|known| known != *self) {
+            std::fs::remove_file(&file).map_err(RunError::io(&file, "remove"))?;
+        }
+        write_atomically(&run.computation_file(split), |out| {
+            serde_json::to_writer(&mut *out, self)?;
+            std::io::Write::write_all(out, b"\n")
+        })?;
+        table.write(&file)
     }
 }
 

@@ -171,6 +171,7 @@ fn refuse_strangers(setups: &[&Setup]) -> Result<(), TrainError> {
             ("order of images", a.data.shuffle == b.data.shuffle && a.training.seed == b.training.seed),
             ("sampler", a.data.sampler == b.data.sampler),
             ("batch size", a.training.batch_size == b.training.batch_size),
+            ("width of a frozen head", frozen_as_in(first, setup)),
             ("arithmetic", first.arithmetic() == setup.arithmetic()),
         ];
         if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
@@ -181,9 +182,18 @@ fn refuse_strangers(setups: &[&Setup]) -> Result<(), TrainError> {
                     setup.run.path().display(),
                     first.run.path().display()
                 ),
-                expected: "the same data, image size, augmentation, seed, sampler, batch size, architecture and arithmetic",
+                expected: "the same data, image size, augmentation, seed, sampler, batch size, architecture, frozen layers and \
+                           arithmetic",
             });
         }
     }
     Ok(())
+}
+
+/// Whether what a run has before its cut has the shapes that it has in another: part of the head may be frozen, and heads
+/// are of any width.
+fn frozen_as_in(other: &Setup, setup: &Setup) -> bool {
+    let behind = setup.network.tensors_behind(&setup.plan.cut(&setup.network));
+    let (theirs, ours) = (other.network.tensors(), setup.network.tensors());
+    behind.into_iter().all(|tensor| theirs[tensor].shape == ours[tensor].shape)
 }

@@ -5,7 +5,8 @@ use crate::feed::Feed;
 use crate::learner::Learner;
 use crate::{Event, Observer, Setup, TrainError};
 use roentgen_data::{Augment, Transform};
-use roentgen_nn::{Engine, ParameterSet, ParameterStore};
+use roentgen_infer::{OtherPrefix, SharedPrefix};
+use roentgen_nn::{Engine, ParameterStore};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -301,32 +302,22 @@ fn each<'a>(
 /// The tensors that lie before the cuts, from the runs that have them frozen. A checkpoint holds them too, so that a
 /// resumed run need not know where its weights once came from.
 fn prefix_weights(learners: &[Learner<'_>]) -> Result<ParameterStore, TrainError> {
-    let mut weights = ParameterStore::new(&learners[0].setup.network);
-    let mut known: Vec<Option<&Learner<'_>>> = vec![None; weights.specs().len()];
-    for learner in learners {
-        let setup = learner.setup;
-        for tensor in setup.network.tensors_behind(&setup.plan.cut(&setup.network)) {
-            let values = learner.store.tensor(ParameterSet::Live, tensor);
-            match known[tensor] {
-                None => {
-                    weights.tensor_mut(tensor).copy_from_slice(values);
-                    known[tensor] = Some(learner);
-                }
-                Some(other) if weights.tensor(ParameterSet::Live, tensor) != values => {
-                    let name = &setup.network.tensors()[tensor].name;
-                    return Err(TrainError::Setting {
-                        setting: "a run that is to train together with another",
-                        found: format!(
-                            "{} beside {}, with other values in the frozen `{name}`",
-                            setup.run.path().display(),
-                            other.setup.run.path().display()
-                        ),
-                        expected: "the same start weights",
-                    });
-                }
-                Some(_) => {}
+    let mut prefix = SharedPrefix::new(&learners[0].setup.network);
+    for (run, learner) in learners.iter().enumerate() {
+        let network = &learner.setup.network;
+        let cut = learner.setup.plan.cut(network);
+        prefix.take(run, network, &cut, &learner.store).map_err(|OtherPrefix { tensor, other }| {
+            TrainError::Setting {
+                setting: "a run that is to train together with another",
+                found: format!(
+                    "{} beside {}, with other values in the frozen `{}`",
+                    learner.setup.run.path().display(),
+                    learners[other].setup.run.path().display(),
+                    network.tensors()[tensor].name
+                ),
+                expected: "the same start weights",
             }
-        }
+        })?;
     }
-    Ok(weights)
+    Ok(prefix.into_weights())
 }

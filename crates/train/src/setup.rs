@@ -3,7 +3,7 @@
 use crate::check::check;
 use crate::unfreezing::{Stage, stage_of, stages};
 use crate::{LearningRate, TrainError};
-use roentgen_data::{Augment, CxrSettings, ImageCache, Manifest, Split, Transform, balanced_order, epoch_order};
+use roentgen_data::{Augment, ImageCache, Manifest, Split, Transform, balanced_order, epoch_order};
 use roentgen_infer::{ModelDescription, Preprocessing, start_weights};
 use roentgen_nn::loss::{CrossEntropy, LossKind};
 use roentgen_nn::optimizer::{ParameterSettings, Rule};
@@ -56,17 +56,7 @@ pub fn augment(settings: &DataSettings) -> Augment {
     match settings.augment {
         Augmentation::None => Augment::None,
         Augmentation::Seed => Augment::Seed,
-        Augmentation::Cxr => {
-            let cxr = settings.cxr.unwrap_or_default();
-            Augment::Cxr(CxrSettings {
-                rotation_degrees: cxr.rotation_degrees.into(),
-                shift: cxr.shift.into(),
-                contrast: cxr.contrast.into(),
-                clahe_probability: cxr.clahe_probability.into(),
-                clahe_limit: cxr.clahe_limit.into(),
-                border_cut_probability: cxr.border_cut_probability.into(),
-            })
-        }
+        Augmentation::Cxr => Augment::Cxr(settings.cxr.unwrap_or_default()),
     }
 }
 
@@ -143,6 +133,21 @@ impl Setup {
             image_cache: None,
             run,
         })
+    }
+
+    /// Settings that can run, and hardly mean what they do together: a sentence each, which says what to choose.
+    pub fn warnings(&self) -> Vec<String> {
+        let Config { data, training, .. } = &self.config;
+        let weights_balance = training.class_weights == ClassWeights::Named(NamedClassWeights::Balanced);
+        let mut warnings = Vec::new();
+        if data.sampler == Sampler::Balanced && weights_balance {
+            warnings.push(
+                "the balanced sampler and the balanced class weights both make up for rare classes, which so count twice \
+                 over: choose --sampler balanced or --class-weights balanced, not both"
+                    .into(),
+            );
+        }
+        warnings
     }
 
     /// Optimizer steps in an epoch.

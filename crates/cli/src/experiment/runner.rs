@@ -113,59 +113,51 @@ impl Runner {
         Ok(opened)
     }
 
-    /// Trains the jobs that are not finished, and calls `finished` for each as soon as its model is written, for those
-    /// too that were finished before. A job that fails, in this as in training, leaves the others alone; why stands in its
-    /// run's `failure.txt` until it succeeds. `None` where a stop was asked for;
-    /// everything is saved then, and the same call goes on.
+    /// Trains the jobs that are not finished, and calls `finished` with the runs of a group as soon as their models are
+    /// written, and with those that were finished before, as many as share their data at once. A job that fails, in this
+    /// as in training, leaves the others alone; why stands in its run's `failure.txt` until it succeeds. `None` where a stop
+    /// was asked for; everything is saved then, and the same call goes on.
     pub fn train(
         &mut self,
         jobs: &[Job],
-        mut finished: impl FnMut(&Job) -> Outcome,
+        mut finished: impl FnMut(&[&RunDirectory]) -> Vec<Outcome>,
     ) -> Outcome<Option<Vec<(String, Ended)>>> {
         let mut ended: Vec<(String, Ended)> = Vec::new();
-        let mut classes: Vec<(String, VecDeque<&Job>)> = Vec::new();
         let mut progress = GroupProgress::new(jobs.len(), self.stop.clone());
-        let mut end = |job: &Job, trained: Result<(), String>, progress: &mut GroupProgress| -> Outcome {
-            let ending = match trained.map(|()| finished(job)) {
-                Ok(Err(Failure::ReaderGone)) => return Err(Failure::ReaderGone),
-                Ok(Ok(())) => Ended::Finished,
-                Ok(Err(failure)) => Ended::Failed(failure.to_string()),
-                Err(reason) => Ended::Failed(reason),
-            };
-            if let Ended::Failed(reason) = &ending {
-                progress.failed(&job.name, reason);
+        let mut end = |group: Vec<(&Job, Result<(), String>)>, progress: &mut GroupProgress| -> Outcome {
+            let trained: Vec<&RunDirectory> =
+                group.iter().filter(|(_, trained)| trained.is_ok()).map(|(job, _)| &job.run).collect();
+            let mut outcomes = finished(&trained).into_iter();
+            for (job, trained) in group {
+                let ending = match trained.map(|()| outcomes.next().expect("one outcome a run")) {
+                    Ok(Err(Failure::ReaderGone)) => return Err(Failure::ReaderGone),
+                    Ok(Ok(())) => Ended::Finished,
+                    Ok(Err(failure)) => Ended::Failed(failure.to_string()),
+                    Err(reason) => Ended::Failed(reason),
+                };
+                if let Ended::Failed(reason) = &ending {
+                    progress.failed(&job.name, reason);
+                }
+                note(job, &ending)?;
+                progress.run_done();
+                ended.push((job.name.clone(), ending));
             }
-            note(job, &ending)?;
-            progress.run_done();
-            ended.push((job.name.clone(), ending));
             Ok(())
         };
-        for job in jobs {
-            if job.is_finished() {
-                end(job, Ok(()), &mut progress)?;
-                continue;
-            }
-            let key = sharing_key(&job.config);
-            match classes.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, class)) => class.push_back(job),
-                None => classes.push((key, VecDeque::from([job]))),
-            }
+        let (before, open): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.is_finished());
+        for (_, class) in classes(before) {
+            end(class.into_iter().map(|job| (job, Ok(()))).collect(), &mut progress)?;
         }
-        for (_, mut class) in classes {
+        for (_, mut class) in classes(open) {
             while !class.is_empty() {
                 let mut refused = Vec::new();
                 let group = self.next_group(&mut class, &mut refused);
-                for (job, failure) in refused {
-                    end(job, Err(failure), &mut progress)?;
-                }
-                for (job, outcome) in self.train_group(group, &mut progress)? {
-                    match outcome {
-                        Ok(false) => return Ok(None),
-                        Ok(true) => end(job, Ok(()), &mut progress)?,
-                        Err(failure) => end(job, Err(failure), &mut progress)?,
-                    }
-                }
-                if self.stop.load(Ordering::Relaxed) {
+                end(refused.into_iter().map(|(job, failure)| (job, Err(failure))).collect(), &mut progress)?;
+                let outcomes = self.train_group(group, &mut progress)?;
+                let stopped = outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(false)));
+                let over = outcomes.into_iter().filter(|(_, outcome)| !matches!(outcome, Ok(false)));
+                end(over.map(|(job, outcome)| (job, outcome.map(|_| ()))).collect(), &mut progress)?;
+                if stopped || self.stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
             }
@@ -260,6 +252,19 @@ impl Runner {
 /// Images of a batch that each run of a group takes at once, at least, where memory allows it that many alone: what is
 /// gained by a shared prefix is lost where a program runs for a few images at a time.
 const LEAST_TOGETHER: usize = 8;
+
+/// Jobs by what they can share, in their order.
+fn classes(jobs: Vec<&Job>) -> Vec<(String, VecDeque<&Job>)> {
+    let mut classes: Vec<(String, VecDeque<&Job>)> = Vec::new();
+    for job in jobs {
+        let key = sharing_key(&job.config);
+        match classes.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, class)) => class.push_back(job),
+            None => classes.push((key, VecDeque::from([job]))),
+        }
+    }
+    classes
+}
 
 /// Runs of one key see the same batches behind prefixes with the same weights.
 fn sharing_key(config: &Config) -> String {

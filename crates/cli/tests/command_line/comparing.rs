@@ -101,6 +101,23 @@ fn thresholds_by_cost_and_sensitivity_are_fitted_on_validation() {
     let again = roentgen(folder.path(), &[&["evaluate", "run", "--json"], &options[..]].concat()).succeeds();
     assert!(!again.stderr.contains("predictions-validation"), "{}", again.stderr);
     assert_eq!(again.stdout, answer.stdout);
+    // Unless they were computed in another way.
+    let words = |from: &str, to: &str| {
+        format!("run/predictions-validation.csv was computed in {from}, this evaluation is in {to}: it is made anew")
+    };
+    let evaluate = |computation: &[&str]| {
+        roentgen(folder.path(), &[&["evaluate", "run", "--json"], &options[..], computation].concat()).succeeds()
+    };
+    let other = evaluate(&["--precision", "bf16"]);
+    assert!(other.stderr.contains(&words("f32", "bf16")), "{}", other.stderr);
+    assert!(!evaluate(&["--precision", "bf16"]).stderr.contains("made anew"));
+    assert!(evaluate(&["--exact"]).stderr.contains(&words("bf16", "f32, exact")));
+    let back = evaluate(&[]);
+    assert!(back.stderr.contains(&words("f32, exact", "f32")), "{}", back.stderr);
+    assert_eq!(back.stdout, answer.stdout);
+    // Earlier versions did not write it down, and computed as the run was told to.
+    std::fs::remove_file(folder.path().join("run/predictions-validation.json")).unwrap();
+    assert!(!evaluate(&[]).stderr.contains("predictions-validation"));
     for (option, value) in [
         ("--at-sensitivity", "0"),
         ("--at-sensitivity", "1.5"),

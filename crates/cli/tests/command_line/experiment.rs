@@ -93,6 +93,21 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
     let page = std::fs::read_to_string(folder.path().join("whole/report.html")).unwrap();
     assert!(page.contains("head-seed-0&#x2f;report.html") && page.contains("Which differences hold"));
     assert!(!folder.path().join("whole/cache").exists());
+    // Rows are evaluated together, and each has the bits of an evaluation by itself.
+    for (name, bytes) in &expected {
+        if let Some(row) = name.strip_suffix("/predictions-test.csv") {
+            let run = format!("{row}-seed-0");
+            copy(&folder.path().join("whole/runs").join(&run), &folder.path().join("alone").join(&run));
+            let place = folder.path().join("alone").join(&run);
+            let validation = std::fs::read(place.join("predictions-validation.csv")).unwrap();
+            std::fs::remove_file(place.join("predictions-validation.csv")).unwrap();
+            roentgen(folder.path(), &["evaluate", &format!("alone/{run}")]).succeeds();
+            assert!(std::fs::read(place.join("predictions-test.csv")).unwrap() == *bytes, "{row}");
+            assert!(std::fs::read(place.join("predictions-validation.csv")).unwrap() == validation, "{row}");
+            let metrics = std::fs::read(place.join("metrics-test.json")).unwrap();
+            assert!(metrics == expected[&format!("{row}/metrics-test.json")], "{row}");
+        }
+    }
     for (number, share) in [0.2, 0.45, 0.7, 0.9].into_iter().enumerate() {
         let out = format!("killed-{number}");
         let mut command = experiment_command(folder.path(), &["--out", &out]);
@@ -204,6 +219,23 @@ fn a_folder_of_other_data_or_another_experiment_is_left_alone() {
     std::fs::remove_file(folder.path().join("data/test/normal/new.png")).unwrap();
     std::fs::write(folder.path().join("tiny.toml"), FILE.replace("name = \"all\"", "name = \"everything\"")).unwrap();
     refusal(&[], &["an experiment stands there (`Tiny`)", "(all)", "another --out"]);
+}
+
+#[test]
+fn classes_that_are_balanced_twice_are_warned_of_once() {
+    let twice = FILE.replace("learning_rate = 0.01", "learning_rate = 0.01\nclass_weights = \"balanced\"");
+    let folder = prepared(&twice.replace("augment = \"none\"", "augment = \"none\"\nsampler = \"balanced\""));
+    let words = "warning: the balanced sampler and the balanced class weights both make up for rare classes";
+    let answer = experiment(folder.path(), &["--out", "out", "--epochs", "1"]).succeeds();
+    assert_eq!(answer.stderr.matches(words).count(), 1, "{}", answer.stderr);
+    assert!(answer.stderr.contains("choose --sampler balanced or --class-weights balanced, not both"));
+    let page = std::fs::read_to_string(folder.path().join("out/runs/head-seed-0/report.html")).unwrap();
+    assert!(page.contains("count twice over"));
+    let settings = ["--data", "data", "--epochs", "1", "--sampler", "balanced"];
+    let once = train(folder.path(), &[&settings[..], &["--out", "once"]].concat()).succeeds();
+    assert!(!once.stderr.contains("balanced class weights"), "{}", once.stderr);
+    let both = train(folder.path(), &[&settings[..], &["--class-weights", "balanced", "--out", "both"]].concat());
+    assert!(both.succeeds().stderr.contains(words));
 }
 
 #[test]

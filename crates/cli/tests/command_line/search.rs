@@ -100,6 +100,26 @@ fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
     let again = search(folder.path(), &whole).succeeds();
     assert!(!again.stderr.contains("epoch 1/"), "{}", again.stderr);
     assert!(std::fs::read(folder.path().join("whole/frontier.csv")).unwrap() == frontier);
+    // Its report is made again from what lies there.
+    let page = folder.path().join("whole/report.html");
+    let before = std::fs::read(&page).unwrap();
+    std::fs::remove_file(&page).unwrap();
+    let report = |out: &str| roentgen(folder.path(), &["report", out]);
+    assert_eq!(report("whole").succeeds().stdout, "whole/report.html\n");
+    assert!(std::fs::read(&page).unwrap() == before);
+    assert!(std::fs::read(folder.path().join("whole/frontier.csv")).unwrap() == frontier);
+    let file = folder.path().join("whole/search.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for (broken, words) in [
+        (&text[..text.len() / 2], ["search.json", "the results of a search"]),
+        (&text.replacen("\"format_version\": 1", "\"format_version\": 2", 1), ["version 2", "use a newer roentgen"]),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        report("whole").fails(1, &words);
+    }
+    std::fs::remove_file(&file).unwrap();
+    report("whole").fails(1, &["whole: the search has not fixed its winner yet"]);
+    std::fs::write(&file, text).unwrap();
     // Killed and started again, it finds the same.
     let killed = [&settings[..], &["--out", "killed"]].concat();
     for patience_ms in [700, 1500] {

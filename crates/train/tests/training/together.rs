@@ -2,10 +2,14 @@
 
 use crate::support::{StopAfter, config, data, results, setup, to_the_end, train};
 use roentgen_cpu::CpuEngine;
+use roentgen_data::{Manifest, Split};
+use roentgen_infer::{Model, ModelFile, Predictor, Together, write_model};
+use roentgen_nn::{Arithmetic, ParameterSet};
 use roentgen_run::config::{Augmentation, Precision, Sampler, Unfreezing};
 use roentgen_run::{Config, RunDirectory};
 use roentgen_train::{Event, Observer, Outcome, Setup, TrainError, check_together, fit, fit_together};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Configurations of one architecture that differ in what they train, and in more that a group may differ in.
 fn rows(data: &Path) -> Vec<Config> {
@@ -62,7 +66,74 @@ fn runs_in_step_have_the_bits_of_separate_runs() {
         let outcomes = train_together(&configs, &out, 2, &mut to_the_end());
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Finished { .. })), "{outcomes:?}");
         assert_as_alone(&configs, &out);
+        assert_answers_as_alone(&configs, &out);
     }
+}
+
+/// An untrained model: the random start of a configuration.
+fn started(config: &Config, out: &Path) -> ModelFile {
+    let setup = setup(config, out);
+    write_model(&setup.run.model_file(), &setup.description(), &setup.store, ParameterSet::Live).unwrap();
+    ModelFile::open(out).unwrap()
+}
+
+/// The models of a group answer together as each does alone, and so do some that have nothing to do with them.
+fn assert_answers_as_alone(configs: &[Config], out: &Path) {
+    let manifest = Arc::new(Manifest::open(&configs[0].data.root).unwrap());
+    let engine = CpuEngine::new(2).unwrap();
+    let arithmetic = roentgen_infer::arithmetic(configs[0].engine.precision, false);
+    // From another start, so that nothing but the images is shared; and one that sees other images.
+    let (mut stranger, mut larger) = (configs[2].clone(), configs[2].clone());
+    stranger.training.seed = 9;
+    larger.data.image_size = 48;
+    let of_run = |run: usize| ModelFile::open(&out.join(run.to_string())).unwrap();
+    let mut files: Vec<ModelFile> = (0..configs.len()).map(of_run).collect();
+    files.extend([started(&stranger, &out.join("stranger")), started(&larger, &out.join("larger"))]);
+
+    let mut together = Together::new(&engine, arithmetic, None, None, files[0].load().unwrap());
+    let admitted: Vec<bool> = files[1..].iter().map(|file| together.admit(file).unwrap()).collect();
+    assert_eq!(admitted, [true, true, true, true, false]);
+    // The block, the convolution and the head begin behind the prefix; the row that trains all and the stranger with the
+    // image.
+    assert_eq!((together.models(), together.behind_prefix()), (5, 3));
+    for split in [Split::Validation, Split::Test] {
+        let rows = manifest.rows_of(split);
+        let answers = together.rows(&manifest, rows.clone(), |_| true).unwrap();
+        for (file, answers) in files.iter().zip(answers) {
+            let Model { network, mut store, .. } = file.load().unwrap();
+            let mut alone = Predictor::new(&engine, &network, arithmetic, None).unwrap();
+            let expected = alone.rows(&mut store, ParameterSet::Live, &manifest, rows.clone(), |_| true).unwrap();
+            assert!(answers == expected, "{} of {split}", file.path.display());
+        }
+    }
+}
+
+#[test]
+fn models_answer_together_as_far_as_memory_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let manifest = Arc::new(Manifest::open(&folder.path().join("data")).unwrap());
+    let configs = rows(&folder.path().join("data"));
+    let of_run = |(run, config)| started(config, &folder.path().join(format!("{run}")));
+    let files: Vec<ModelFile> = configs.iter().enumerate().map(of_run).collect();
+    let engine = CpuEngine::new(2).unwrap();
+    let rows = manifest.rows_of(Split::Test);
+    let mut models = Vec::new();
+    let mut answers_of_first = Vec::new();
+    for limit_mib in [64, 256, 4096] {
+        let (arithmetic, limit) = (Arithmetic::default(), Some(limit_mib << 20));
+        let mut together = Together::new(&engine, arithmetic, limit, None, files[0].load().unwrap());
+        for file in &files[1..] {
+            together.admit(file).unwrap();
+        }
+        models.push(together.models());
+        let mut answers = together.rows(&manifest, rows.clone(), |_| true).unwrap();
+        assert_eq!(answers.len(), together.models());
+        answers_of_first.push(answers.remove(0));
+    }
+    // A model has 45 MB of parameters.
+    assert!(models[0] == 1 && (2..4).contains(&models[1]) && models[2] == 4, "{models:?}");
+    assert!(answers_of_first[0] == answers_of_first[1] && answers_of_first[0] == answers_of_first[2]);
 }
 
 #[test]
@@ -242,6 +313,11 @@ fn strangers_are_refused_by_name() {
     assert!(refusal(&|c| c.data.sampler = Sampler::Balanced).contains("another sampler"));
     assert!(refusal(&|c| c.training.seed = 1).contains("another order of images"));
     assert!(refusal(&|c| c.network.architecture = "resnet34".into()).contains("another architecture"));
+    let frozen_head = |c: &mut Config| {
+        c.network.hidden = 48;
+        c.freeze.unfreeze = vec!["fc.3".into()];
+    };
+    assert!(refusal(&frozen_head).contains("another width of a frozen head"));
     assert!(refusal(&|c| c.data.augment = Augmentation::None).contains("another augmentation"));
 }
 
