@@ -83,6 +83,21 @@ fn each_bad_file_gives_its_own_error() {
     }
 }
 
+/// Memory for a header is bounded by more than the length of its file.
+#[test]
+fn a_header_of_elements_without_end_is_damaged() {
+    let file = fs::read(format!("{FIXTURES}/syntaxes/explicit-8.dcm")).unwrap();
+    let rows = b"\x28\0\x10\0US";
+    let at = file.windows(rows.len()).position(|window| window == rows).unwrap();
+    let with = |count: usize| {
+        let empty = rows.iter().copied().chain([0, 0]).collect::<Vec<_>>().repeat(count);
+        decode_bytes("many.dcm", &[&file[..at], &empty, &file[at..]].concat(), &Limits::default())
+    };
+    assert!(with(4000).is_ok());
+    let error = with(5000).unwrap_err().to_string();
+    assert!(error.contains("many.dcm") && error.contains("more than 4096 elements"), "{error}");
+}
+
 /// One file of each coding.
 const WHOLE: [&str; 7] =
     ["explicit-12", "implicit-table", "rle-16", "jpeg-50", "jpeg-lossless-57-4", "jpeg2000-12", "icon-and-private"];

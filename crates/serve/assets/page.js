@@ -7,6 +7,9 @@ const AT_ONCE = 4;
 /** How often a full server is asked again. */
 const TRIES = 20;
 
+/** Of images with several frames: the server asks for it in the address, and people have that of the page. */
+const frame = new URLSearchParams(location.search).get("frame");
+
 let token = "";
 let models = [];
 let numbers = 0;
@@ -164,12 +167,12 @@ async function classifyOne(model, file, article) {
   await file.slice(0, 1).arrayBuffer().catch(() => {
     throw new Refused(0, "it cannot be read: it is a folder, or was moved or changed", "a file that can be read");
   });
-  const name = encodeURIComponent(model.name);
-  const { predictions } = await call(`v1/predict?model=${name}`, upload(file));
+  const about = (words) => new URLSearchParams({ model: model.name, ...words, ...(frame && { frame }) });
+  const { predictions } = await call(`v1/predict?${about()}`, upload(file));
   showPrediction(article, predictions[0]);
   const explain = async (chosenClass) => {
-    const wanted = chosenClass === undefined ? "" : `&class=${encodeURIComponent(chosenClass)}`;
-    const { explanations } = await call(`v1/explain?model=${name}${wanted}`, upload(file));
+    const wanted = about(chosenClass === undefined ? {} : { class: chosenClass });
+    const { explanations } = await call(`v1/explain?${wanted}`, upload(file));
     showExplanation(article, file, explanations[0]);
   };
   try {

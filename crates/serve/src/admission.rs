@@ -1,4 +1,4 @@
-//! How much may be in the server at once: images, decoded images, explanations, and bytes of bodies.
+//! How much may be in the server at once: images, explanations, and bytes of bodies.
 
 use crate::Limits;
 use crate::refusal::Refusal;
@@ -15,19 +15,19 @@ const EXPLANATIONS: usize = 64;
 pub(crate) struct Admission {
     limits: Limits,
     images: Arc<Semaphore>,
-    decoded: Arc<Semaphore>,
     explanations: Arc<Semaphore>,
+    drawing: Arc<Semaphore>,
     blocks: Arc<Semaphore>,
 }
 
 impl Admission {
-    /// `decoded` images may be decoded ahead of the inference thread.
-    pub(crate) fn new(limits: Limits, decoded: usize) -> Admission {
+    /// `drawing` explanations may be drawn at the same time.
+    pub(crate) fn new(limits: Limits, drawing: usize) -> Admission {
         Admission {
             limits,
             images: Arc::new(Semaphore::new(limits.queue)),
-            decoded: Arc::new(Semaphore::new(decoded)),
             explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
+            drawing: Arc::new(Semaphore::new(drawing)),
             blocks: Arc::new(Semaphore::new(limits.all_bodies_bytes / BLOCK)),
         }
     }
@@ -44,15 +44,15 @@ impl Admission {
         })
     }
 
-    /// A place for a decoded image; waits until there is one.
-    pub(crate) async fn decoded(&self) -> OwnedSemaphorePermit {
-        self.decoded.clone().acquire_owned().await.expect("nobody closes this semaphore")
-    }
-
     /// Room for an explanation, from its image to the last byte of its answer.
     pub(crate) fn explanation(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let refuse = |_| Refusal::busy(format!("{EXPLANATIONS} explanations are made or not yet read"));
         self.explanations.clone().try_acquire_owned().map_err(refuse)
+    }
+
+    /// The right to draw an explanation; waits until there is one.
+    pub(crate) async fn drawing(&self) -> OwnedSemaphorePermit {
+        self.drawing.clone().acquire_owned().await.expect("nobody closes this semaphore")
     }
 
     /// Room for a body that has grown to `bytes`, beside what it `held` already.

@@ -32,8 +32,9 @@ impl App {
     ) -> Result<App, ServeError> {
         let counters = Arc::new(Counters::default());
         let registry = Registry::open(&engine, &sources, &settings, &counters)?;
-        let admission = Admission::new(settings.limits, decoded_ahead);
-        let decoders = Arc::new(Decoders::new(engine.threads(), settings.limits.pixels));
+        let threads = engine.threads();
+        let admission = Admission::new(settings.limits, threads);
+        let decoders = Arc::new(Decoders::new(threads, settings.limits.pixels, decoded_ahead));
         let registry = RwLock::new(Arc::new(registry));
         Ok(App { settings, counters, admission, decoders, engine, sources, registry, reloading: Mutex::new(()) })
     }

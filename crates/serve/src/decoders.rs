@@ -1,133 +1,324 @@
-//! The threads that decode images: how many images they hold at once, of how many pixels, and for how long.
+//! The threads that decode images: which image is next, how many are decoded at once, of how many pixels, and for how long.
 //!
 //! A decoder cannot be interrupted. So an image waits for its turn outside of them, where it vanishes with its request, and
 //! what is decoded keeps all that it takes until its end, also where nobody waits for it any more.
+//!
+//! Turns go by the order in which images came, with two exceptions, so that a large image holds up no small ones. Where there
+//! is no room for its pixels, others may pass it, but not more than [`MOST_PASSED`] of them: then what it lacks is kept for it.
+//! And while decoders are at large images, one thread more takes small ones, with pixels of its own: nobody waits longer for
+//! what it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Images of the most pixels that may be decoded at the same time: one of them leaves room for others.
 const LARGEST_AT_ONCE: u64 = 2;
+/// A small image has at most this part of the most pixels: 4 of 64 million, which most published radiographs have.
+const SMALL: u64 = 16;
+/// Images that may be begun before one that came earlier and finds no room.
+const MOST_PASSED: usize = 16;
 
 pub(crate) struct Decoders {
     threads: usize,
-    turns: Arc<Semaphore>,
+    /// Most pixels of an image.
     largest: u64,
-    pixels: Arc<Semaphore>,
-    /// Since when each turn is taken, by its number.
-    at_work: Mutex<BTreeMap<u64, Instant>>,
+    state: Mutex<State>,
+    looks: Arc<Semaphore>,
 }
 
-/// The right to decode an image.
+struct State {
+    /// Images that were ever begun.
+    begun: u64,
+    /// By their number.
+    at_work: BTreeMap<u64, AtWork>,
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// Decoded images for which there is a place still, those that are being decoded counted as decoded.
+    places: usize,
+}
+
+struct AtWork {
+    since: Instant,
+    pixels: u64,
+    /// On the thread for small images.
+    beside: bool,
+}
+
+struct Waiting {
+    pixels: u64,
+    /// How many have been begun that came later.
+    passed: usize,
+    /// Closed where its request has gone.
+    turn: oneshot::Sender<(Turn, Place)>,
+}
+
+/// The right to decode an image, from its beginning to its end.
 pub(crate) struct Turn {
     decoders: Arc<Decoders>,
     number: u64,
-    /// For its pixels, once they are known.
-    room: Option<OwnedSemaphorePermit>,
-    _turn: OwnedSemaphorePermit,
+}
+
+/// The place of a decoded image, until its logits are computed.
+pub(crate) struct Place {
+    decoders: Arc<Decoders>,
 }
 
 impl Decoders {
-    /// `threads` decoders for images of at most `largest` pixels.
-    pub(crate) fn new(threads: usize, largest: u64) -> Decoders {
-        let all = usize::try_from(largest.saturating_mul(LARGEST_AT_ONCE)).unwrap_or(usize::MAX);
-        Decoders {
-            threads,
-            turns: Arc::new(Semaphore::new(threads)),
-            largest,
-            pixels: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
-            at_work: Mutex::default(),
+    /// `threads` decoders for images of at most `largest` pixels, of which `ahead` may be decoded and not yet computed.
+    pub(crate) fn new(threads: usize, largest: u64, ahead: usize) -> Decoders {
+        let state = State { begun: 0, at_work: BTreeMap::new(), waiting: VecDeque::new(), places: ahead };
+        Decoders { threads, largest, state: Mutex::new(state), looks: Arc::new(Semaphore::new(1)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the right to look at a header: one at a time, so that it never waits for a thread.
+    pub(crate) async fn look(&self) -> OwnedSemaphorePermit {
+        self.looks.clone().acquire_owned().await.expect("nobody closes this semaphore")
+    }
+
+    /// Waits for a decoder for an image of so many pixels, and for a place for what comes of it. An image of more than the
+    /// largest is refused by its header, and waits like the largest.
+    pub(crate) async fn turn(self: &Arc<Decoders>, pixels: u64) -> (Turn, Place) {
+        let (turn, given) = oneshot::channel();
+        self.state().waiting.push_back(Waiting { pixels: pixels.min(self.largest), passed: 0, turn });
+        self.advance();
+        given.await.expect("who waits leaves the queue with a turn")
+    }
+
+    /// Gives turns as long as there are any to give.
+    fn advance(self: &Arc<Decoders>) {
+        loop {
+            let next = self.state().next(self.threads, self.largest);
+            let Some((number, waiting)) = next else { return };
+            let given = (Turn { decoders: self.clone(), number }, Place { decoders: self.clone() });
+            // Where the request has gone in this moment, both come back here, and are given back by being dropped.
+            drop(waiting.send(given));
         }
-    }
-
-    fn at_work(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        // Instants are whole whatever panicked beside them.
-        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a decoder.
-    pub(crate) async fn turn(self: &Arc<Decoders>) -> Turn {
-        let turn = self.turns.clone().acquire_owned().await.expect("nobody closes this semaphore");
-        let mut at_work = self.at_work();
-        let number = at_work.last_key_value().map_or(0, |(number, _)| number + 1);
-        at_work.insert(number, Instant::now());
-        Turn { decoders: self.clone(), number, room: None, _turn: turn }
     }
 
     /// Images that are being decoded.
     pub(crate) fn images(&self) -> usize {
-        self.at_work().len()
+        self.state().at_work.len()
     }
 
     /// Those of them that have been for longer than `limit`.
     pub(crate) fn overdue(&self, limit: Duration) -> usize {
-        self.at_work().values().filter(|begun| begun.elapsed() > limit).count()
+        self.state().at_work.values().filter(|work| work.since.elapsed() > limit).count()
     }
 
-    /// Whether all decoders have been at one image each for longer than `limit`.
+    /// Whether all decoders have been at one image each for longer than `limit`, whatever the thread for small ones does.
     pub(crate) fn all_overdue(&self, limit: Duration) -> bool {
-        self.overdue(limit) >= self.threads
+        let state = self.state();
+        let overdue = state.at_work.values().filter(|work| !work.beside && work.since.elapsed() > limit);
+        overdue.count() >= self.threads
     }
 }
 
-impl Turn {
-    /// Waits until there is room for an image of so many pixels. Of more than the largest there is none: it is refused
-    /// before its pixels take memory.
-    pub(crate) async fn make_room(&mut self, pixels: u64) {
-        let wanted = u32::try_from(pixels.min(self.decoders.largest)).unwrap_or(u32::MAX);
-        let room = self.decoders.pixels.clone().acquire_many_owned(wanted).await;
-        self.room = Some(room.expect("nobody closes this semaphore"));
+impl State {
+    /// Takes the next image from the queue, and all that it needs; `None` where nobody can be begun.
+    fn next(&mut self, threads: usize, largest: u64) -> Option<(u64, oneshot::Sender<(Turn, Place)>)> {
+        self.waiting.retain(|image| !image.turn.is_closed());
+        if self.places == 0 {
+            return None;
+        }
+        let small = largest / SMALL;
+        let on_decoders = || self.at_work.values().filter(|work| !work.beside);
+        let taken: u64 = on_decoders().map(|work| work.pixels).sum();
+        let room = largest.saturating_mul(LARGEST_AT_ONCE) - taken;
+        let mut decoder = on_decoders().count() < threads;
+        let beside = on_decoders().any(|work| work.pixels > small) && self.at_work.values().all(|work| !work.beside);
+        let found = self.waiting.iter().enumerate().find_map(|(index, image)| {
+            if decoder && image.pixels <= room {
+                return Some((index, false));
+            }
+            decoder &= image.passed < MOST_PASSED;
+            (beside && image.pixels <= small).then_some((index, true))
+        });
+        let (index, beside) = found?;
+        if !beside {
+            self.waiting.range_mut(..index).for_each(|image| image.passed += 1);
+        }
+        let Waiting { pixels, turn, .. } = self.waiting.remove(index)?;
+        let number = self.begun;
+        self.begun += 1;
+        self.places -= 1;
+        self.at_work.insert(number, AtWork { since: Instant::now(), pixels, beside });
+        Some((number, turn))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.decoders.at_work().remove(&self.number);
+        self.decoders.state().at_work.remove(&self.number);
+        self.decoders.advance();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.decoders.state().places += 1;
+        self.decoders.advance();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
-    /// The value of a future that need not wait; `None` where it would.
-    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-        match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => Some(value),
-            Poll::Pending => None,
+    /// An image that came: it waits, or is at work.
+    struct Came {
+        asks: Pin<Box<dyn Future<Output = (Turn, Place)>>>,
+        turn: Option<Turn>,
+        place: Option<Place>,
+    }
+
+    impl Came {
+        fn is_begun(&mut self) -> bool {
+            if self.place.is_none()
+                && let Poll::Ready((turn, place)) = self.asks.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
+                (self.turn, self.place) = (Some(turn), Some(place));
+            }
+            self.place.is_some()
+        }
+
+        /// Nobody waits for what comes of it.
+        fn finish(mut self) {
+            assert!(self.is_begun());
         }
     }
 
+    /// Decoders for images of 160 pixels, of which 10 are few.
+    fn decoders(threads: usize) -> Arc<Decoders> {
+        Arc::new(Decoders::new(threads, 160, 64))
+    }
+
+    fn come(decoders: &Arc<Decoders>, pixels: u64) -> Came {
+        let decoders = decoders.clone();
+        let mut came = Came { asks: Box::pin(async move { decoders.turn(pixels).await }), turn: None, place: None };
+        came.is_begun();
+        came
+    }
+
     #[test]
-    fn turns_and_pixels_are_bounded() {
-        let decoders = Arc::new(Decoders::new(3, 100));
-        let mut turns: Vec<Turn> = (0..3).map(|_| now(decoders.turn()).unwrap()).collect();
-        assert!(now(decoders.turn()).is_none(), "a fourth decoder");
+    fn threads_and_pixels_are_bounded() {
+        let decoders = decoders(3);
+        // Refused by its header: what the largest takes is enough.
+        let bomb = come(&decoders, u64::MAX);
+        let mut second = come(&decoders, 100);
+        let mut third = come(&decoders, 100);
+        assert!(second.is_begun() && !third.is_begun(), "360 of 320 pixels");
+        let mut fourth = come(&decoders, 20);
+        let mut fifth = come(&decoders, 20);
+        assert!(fourth.is_begun() && !fifth.is_begun(), "a fourth image on three threads");
         assert_eq!(decoders.images(), 3);
-        // Refused by its header: room for the largest is enough.
-        assert!(now(turns[0].make_room(u64::MAX)).is_some());
-        assert!(now(turns[1].make_room(60)).is_some());
-        assert!(now(turns[2].make_room(60)).is_none(), "220 of 200 pixels");
-        turns.remove(0);
-        assert!(now(turns[1].make_room(60)).is_some());
+        bomb.finish();
+        assert!(third.is_begun() && !fifth.is_begun());
+        second.finish();
+        assert!(fifth.is_begun());
+        drop((third, fourth, fifth));
+        assert_eq!(decoders.images(), 0);
+    }
+
+    #[test]
+    fn small_images_pass_large_ones_and_take_nothing_from_them() {
+        let decoders = decoders(2);
+        let (first, mut second) = (come(&decoders, 160), come(&decoders, 160));
+        let mut third = come(&decoders, 160);
+        assert!(second.is_begun() && !third.is_begun());
+        // However many come, one at a time; not those that are not small.
+        for _ in 0..3 * MOST_PASSED {
+            let (mut one, mut other, mut larger) = (come(&decoders, 10), come(&decoders, 10), come(&decoders, 11));
+            assert!(one.is_begun() && !other.is_begun() && !larger.is_begun());
+            one.finish();
+            assert!(other.is_begun() && !larger.is_begun());
+        }
+        let mut small = come(&decoders, 10);
+        assert!(small.is_begun());
+        // A decoder goes to who came first, also while the thread for small ones is at work.
+        first.finish();
+        assert!(third.is_begun());
+        drop((second, third, small));
+        // Where nothing large is decoded, there is no further thread.
+        let _busy = [come(&decoders, 10), come(&decoders, 10)];
+        assert!(!come(&decoders, 10).is_begun());
         assert_eq!(decoders.images(), 2);
-        assert!(now(decoders.turn()).is_some());
+    }
+
+    #[test]
+    fn an_image_without_room_is_passed_by_so_many_and_no_more() {
+        let decoders = decoders(4);
+        let _at_work = [come(&decoders, 160), come(&decoders, 100)];
+        let mut large = come(&decoders, 160);
+        for _ in 0..MOST_PASSED {
+            come(&decoders, 60).finish();
+            assert!(!large.is_begun());
+        }
+        let mut late = come(&decoders, 60);
+        assert!(!late.is_begun(), "room is kept for the one that waits");
+        // Small ones need nothing of that room.
+        let small = come(&decoders, 10);
+        small.finish();
+        assert!(!late.is_begun());
+        // With its request goes what is kept for it.
+        drop(large);
+        come(&decoders, 10).finish();
+        assert!(late.is_begun());
+    }
+
+    #[test]
+    fn who_goes_is_not_begun_and_holds_up_nobody() {
+        let decoders = decoders(1);
+        let first = come(&decoders, 100);
+        let (gone, mut last) = (come(&decoders, 100), come(&decoders, 100));
+        // It has its turn, and its request goes before it is seen.
+        let given = come(&decoders, 100);
+        drop(gone);
+        first.finish();
+        assert!(last.is_begun());
+        assert_eq!(decoders.images(), 1);
+        last.finish();
+        assert_eq!(decoders.images(), 1);
+        drop(given);
+        assert_eq!(decoders.images(), 0);
+        assert!(come(&decoders, 100).is_begun());
+    }
+
+    #[test]
+    fn decoded_images_have_their_places_until_they_are_computed() {
+        let decoders = Arc::new(Decoders::new(2, 100, 2));
+        let (mut one, mut other, mut third) = (come(&decoders, 50), come(&decoders, 50), come(&decoders, 50));
+        assert!(one.is_begun() && other.is_begun() && !third.is_begun());
+        (one.turn, other.turn) = (None, None);
+        assert_eq!(decoders.images(), 0);
+        assert!(!third.is_begun(), "a third decoded image");
+        one.place = None;
+        assert!(third.is_begun());
     }
 
     #[test]
     fn it_is_seen_when_all_are_overdue() {
-        let decoders = Arc::new(Decoders::new(2, 100));
-        let one = now(decoders.turn()).unwrap();
+        let decoders = decoders(2);
+        let one = come(&decoders, 100);
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(decoders.overdue(Duration::ZERO), 1);
-        assert!(!decoders.all_overdue(Duration::ZERO));
-        let other = now(decoders.turn()).unwrap();
+        let small = come(&decoders, 10);
+        let beside = come(&decoders, 10);
         std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(decoders.overdue(Duration::ZERO), 3);
         assert!(decoders.all_overdue(Duration::ZERO) && !decoders.all_overdue(Duration::from_secs(3600)));
-        drop((one, other));
+        drop(small);
+        assert_eq!(decoders.overdue(Duration::ZERO), 2);
+        assert!(!decoders.all_overdue(Duration::ZERO), "an image of any size would be begun");
+        drop((one, beside));
         assert_eq!(decoders.overdue(Duration::ZERO), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::picture::{Shown, data_url};
-use crate::predict::{One, Prediction, decode, for_each_image, unknown_words};
+use crate::predict::{One, Prediction, decode, for_each_image, on_thread, unknown_words};
 use crate::refusal::Refusal;
 use crate::worker::Work;
 use axum::body::Body;
@@ -142,7 +142,9 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
     })?;
     let prediction = Prediction::new(served, one.upload.name, explained.logits);
     let class = served.classes[explained.class].clone();
+    let drawing = one.app.admission.drawing().await;
     let draw = move || -> Result<Explained, ReportError> {
+        let _drawing = drawing;
         let map = explained.map;
         let picture = decoded.kept.with(&map);
         let line = format!("{}: evidence for {class} ({})", prediction.file, method.name());
@@ -159,8 +161,7 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
             room: Some(room),
         })
     };
-    let drawn = tokio::task::spawn_blocking(draw).await.map_err(|error| Refusal::internal(error.to_string()))?;
-    drawn.map_err(|error| Refusal::internal(error.to_string()))
+    on_thread(draw).await?.map_err(|error| Refusal::internal(error.to_string()))
 }
 
 fn accepts_pictures_alone(headers: &HeaderMap) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::body::{Upload, Uploads, images};
+use crate::decoders::Place;
 use crate::model::Served;
 use crate::refusal::{Refusal, json_response};
 use crate::registry::Registry;
@@ -173,7 +174,7 @@ pub(crate) struct Decoded<T> {
     /// `[3, S, S]`
     pub(crate) tensor: Vec<f32>,
     /// Its place among those that wait for the inference thread.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
 }
 
 /// Decodes and transforms an image as evaluation does, on one of the threads for it. An image can take a hundred times
@@ -185,15 +186,15 @@ pub(crate) async fn decode<T: Send + 'static>(
     keep: impl FnOnce(Image) -> T + Send + 'static,
 ) -> Result<Decoded<T>, Refusal> {
     let app = &one.app;
-    let place = app.admission.decoded().await;
-    let turn = app.decoders.turn().await;
+    let looking = app.decoders.look().await;
     let (held, bytes) = (one.held.clone(), one.upload.bytes.clone());
     let look = move || {
         let pixels = pixels_of(&bytes).unwrap_or(0);
-        (turn, bytes, held, pixels)
+        drop(looking);
+        (bytes, held, pixels)
     };
-    let (mut turn, bytes, held, pixels) = on_decoder(look).await?;
-    turn.make_room(pixels).await;
+    let (bytes, held, pixels) = on_thread(look).await?;
+    let (turn, place) = app.decoders.turn(pixels).await;
     let frame = one.frame;
     let (app, name, transform) = (app.clone(), one.upload.name.clone(), one.registry.models[one.model].transform);
     let work = move || {
@@ -211,9 +212,10 @@ pub(crate) async fn decode<T: Send + 'static>(
         drop((bytes, held));
         decoded.map_err(|error| Refusal::image(&error, pixels))
     };
-    on_decoder(work).await?
+    on_thread(work).await?
 }
 
-async fn on_decoder<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+/// Runs what has its turn on a thread where it holds up nobody.
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::internal(error.to_string()))
 }

@@ -2,6 +2,7 @@
 //! progress keep the one that they began with.
 
 use crate::counters::Counters;
+use crate::decoders::Place;
 use crate::model::{Served, open};
 use crate::refusal::Refusal;
 use crate::worker::{Job, SharedEngine, Work, split, start};
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 pub(crate) struct Registry {
     /// In the order of the command line; the first is the default.
@@ -53,7 +54,7 @@ impl Registry {
         &self,
         model: usize,
         tensor: Vec<f32>,
-        decoded: OwnedSemaphorePermit,
+        decoded: Place,
         work: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Work,
     ) -> Result<Result<T, E>, Refusal> {
         let (reply, answer) = oneshot::channel();

@@ -19,7 +19,7 @@ pub struct Server {
     app: Arc<App>,
     listener: TcpListener,
     address: SocketAddr,
-    decoders: usize,
+    threads: usize,
     stop: watch::Sender<bool>,
 }
 
@@ -56,9 +56,11 @@ impl Server {
             Ok((listener, address))
         };
         let (listener, address) = listen().map_err(ServeError::system(format!("listen on {address}")))?;
-        let decoders = engine.threads();
+        // The decoders, one for small images, one that looks at headers, and as many that draw: what is sent to these
+        // threads has waited for its turn before, so nothing waits within them.
+        let threads = 2 * engine.threads() + 2;
         let app = App::open(engine, sources, settings, DECODED_AHEAD)?;
-        Ok(Server { app: Arc::new(app), listener, address, decoders, stop: watch::Sender::new(false) })
+        Ok(Server { app: Arc::new(app), listener, address, threads, stop: watch::Sender::new(false) })
     }
 
     /// Where it listens.
@@ -95,7 +97,7 @@ impl Server {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .thread_name("decode")
-            .max_blocking_threads(self.decoders)
+            .max_blocking_threads(self.threads)
             .build()
             .map_err(ServeError::system("start the threads of the server"))?;
         let Server { app, listener, stop, .. } = self;

@@ -4,6 +4,7 @@
 
 use crate::ServeError;
 use crate::counters::Counters;
+use crate::decoders::Place;
 use crate::model::Opened;
 use roentgen_infer::explain::{ExplainError, Explainer, Explanation, Method};
 use roentgen_infer::{Model, Predictor};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 /// An engine that threads share.
 pub type SharedEngine = Arc<dyn Engine + Send + Sync>;
@@ -37,7 +38,7 @@ pub(crate) struct Job {
     pub(crate) tensor: Vec<f32>,
     pub(crate) work: Work,
     /// Its place among the decoded images, which it gives up when it is computed.
-    pub(crate) decoded: OwnedSemaphorePermit,
+    pub(crate) decoded: Place,
 }
 
 impl Job {

@@ -97,6 +97,7 @@ impl Job<'_> {
     pub fn run(self, predictor: &mut Predictor, store: &mut ParameterStore, unnameable: Vec<BadFile>) -> Outcome {
         let all = self.images.len() + unnameable.len();
         let part = beside(self.out, ".part");
+        self.check_bad_file(&part)?;
         if self.out.exists() && !part.exists() {
             return self.finished_before(all);
         }
@@ -198,6 +199,18 @@ impl Job<'_> {
 
     fn bad_file(&self) -> PathBuf {
         self.bad_files.map_or_else(|| beside(self.out, ".bad.csv"), Path::to_owned)
+    }
+
+    /// Refuses one file for two things, of which the later would be all that is left.
+    fn check_bad_file(&self, part: &Path) -> Outcome {
+        let bad = self.bad_file();
+        if [self.out, part, &self.about_file()].contains(&bad.as_path()) {
+            let (bad, out) = (bad.display(), self.out.display());
+            return Err(Failure::call(format!(
+                "--bad-files {bad}: --out {out} writes this file itself: give another name"
+            )));
+        }
+        Ok(())
     }
 
     fn about_file(&self) -> PathBuf {

@@ -100,6 +100,18 @@ fn shards_are_the_list_dealt_out() {
 }
 
 #[test]
+fn a_list_of_bad_files_and_a_table_are_two_files() {
+    let folder = scratch();
+    list(folder.path(), &images()[..1]);
+    for name in ["a.csv", "a.csv.about.json", "a.csv.part"] {
+        let call = ["--files-from", "list.txt", "--out", "a.csv", "--bad-files", name];
+        predict(folder.path(), &call).fails(2, &[&format!("--bad-files {name}"), "writes this file itself"]);
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["list.txt"]);
+}
+
+#[test]
 fn bad_files_are_listed_apart_and_nothing_else_is_lost() {
     let folder = scratch();
     std::fs::write(folder.path().join("text.png"), "no image").unwrap();

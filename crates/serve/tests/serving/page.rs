@@ -234,6 +234,52 @@ fn a_folder_gives_the_files_in_it() {
 }
 
 #[test]
+fn a_file_that_is_too_large_is_said_to_be() {
+    let Some(program) = program() else {
+        println!("skipped: no Chromium in /usr/bin, and ROENTGEN_CHROMIUM does not name one");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().canonicalize().unwrap().join("large.png");
+    std::fs::write(&file, vec![7; 40 << 20]).unwrap();
+    let serving = Serving::start(settings());
+    let mut browser = Chromium::start(&program);
+    browser.open(&format!("http://{}/", serving.address));
+    browser.wait_for("!document.querySelector('#ask').hidden");
+    browser.drop_files("#drop", &[file]);
+    browser.wait_for("document.querySelector('.result.failed [role=alert]')");
+    let said = browser.value("document.querySelector('.result.failed').innerText");
+    // The answer comes while the browser is sending still; it must be read, not taken for a server that is gone.
+    assert!(said.as_str().unwrap().contains("at most 4194304 bytes"), "{said}");
+}
+
+#[test]
+fn the_address_of_the_page_chooses_a_frame() {
+    let Some(program) = program() else {
+        println!("skipped: no Chromium in /usr/bin, and ROENTGEN_CHROMIUM does not name one");
+        return;
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/fixtures/dicom/frames/native.dcm");
+    let file = [file.canonicalize().unwrap()];
+    let serving = Serving::start(settings());
+    let mut browser = Chromium::start(&program);
+    let mut classified = |words: &str| {
+        browser.open(&format!("http://{}/{words}", serving.address));
+        browser.wait_for("!document.querySelector('#ask').hidden");
+        browser.drop_files("#drop", &file);
+        browser.wait_for("document.querySelector('#status').textContent.startsWith('1 of 1 image done')");
+        browser.value("document.querySelector('.result').innerText").as_str().unwrap().to_owned()
+    };
+    let said = classified("");
+    assert!(said.contains("3 frames") && said.contains("add ?frame=N to the address"), "{said}");
+    let answer = serving.post("/v1/predict?frame=2", "application/dicom", &std::fs::read(&file[0]).unwrap());
+    let infected = &answer.succeeds().json()["predictions"][0]["probabilities"]["infected"];
+    let said = classified("?frame=2");
+    assert!(said.contains(&format!("{:.1} %", 100.0 * infected.as_f64().unwrap())), "{said}");
+    assert!(said.contains("Evidence for"), "{said}");
+}
+
+#[test]
 fn the_page_asks_for_the_token() {
     let Some(program) = program() else {
         println!("skipped: no Chromium in /usr/bin, and ROENTGEN_CHROMIUM does not name one");

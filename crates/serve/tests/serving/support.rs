@@ -121,9 +121,7 @@ impl Serving {
 
     /// A number of `/metrics`, by all that stands before it on its line.
     pub fn counted(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+        value(&self.get("/metrics").text(), name)
     }
 
     /// Ends it, and fails where a request holds it up.
@@ -144,6 +142,12 @@ impl Drop for Serving {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A number on the page of `/metrics`, so that several of one moment can be compared.
+pub fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is not in\n{metrics}"))
 }
 
 /// The bytes of a POST.

@@ -34,6 +34,10 @@ const VOI_LUT_SEQUENCE: Tag = Tag(0x0028, 0x3010);
 const OVERLAY_BIT_POSITION: u16 = 0x0102;
 const PIXEL_DATA: Tag = Tag(0x7fe0, 0x0010);
 
+/// Most elements about pixels (group 0028) that are kept; PS3.6 names some 200. One that is empty has 8 bytes in a file, and
+/// several times as many in memory.
+const MOST_ELEMENTS: usize = 4096;
+
 /// What is known of the pixels of a file.
 pub(super) struct Header<'a> {
     /// The UID of the transfer syntax.
@@ -162,6 +166,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, Fault> {
         let element = elements.next()?.ok_or(Fault::NoPixelData)?;
         match element.tag {
             PIXEL_DATA => break element,
+            Tag(0x0028, _) if found.elements.len() == MOST_ELEMENTS => {
+                return Err(Fault::Damaged(format!("more than {MOST_ELEMENTS} elements stand in group 0028")));
+            }
             Tag(0x0028, _) => found.elements.push(element),
             Tag(0x6000..=0x60ff, OVERLAY_BIT_POSITION) => overlay |= element.value.iter().any(|&byte| byte != 0),
             _ => {}
