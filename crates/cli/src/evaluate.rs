@@ -110,6 +110,7 @@ pub fn evaluate(run: &RunDirectory, arguments: &Evaluate) -> Outcome<Metrics> {
     })?;
     let sheets = sheets(&mut answering, &table, &manifest, &rows, arguments.images)?;
     write_sheets(run, &name, &sheets)?;
+    image_cache::say_damage(answering.image_cache.as_deref());
     eprintln!("wrote {} and {}", file.display(), run.metrics_file(&name).display());
     if !bad.is_empty() {
         eprintln!("skipped {} of {} images", bad.len(), bad.len() + rows.len());
