@@ -1,11 +1,16 @@
 """Plants altered copies of radiographs in a data set, and counts which of them `roentgen audit --json` found.
 
-    python audit_copies.py plant ../shared/data/cxr /tmp/planted [--each 200] [--seed 0]
+    python audit_copies.py plant ../shared/data/cxr /tmp/planted [--each 200] [--strangers N] [--seed 0]
     roentgen audit --data /tmp/planted --json > audit.json
     python audit_copies.py count /tmp/planted audit.json
 
 A copy goes into another split than its original, so that each is a leak. Originals keep their `manifest.csv`; of copies
-it says nothing. `planted.csv` beside it holds the truth. Written with Pillow 13.0.
+it says nothing. `planted.csv` beside it holds the truth.
+
+Strangers make the data set larger, for the question whether copies are still found among many images: the left half of
+one image and the right half of another, each bent by itself. They have the structure of chests and are copies of nothing,
+but each has two images that it resembles more than chance would have it: they are in the way of a search rather more
+than as many other patients are. Written with Pillow 13.0.
 """
 
 import argparse
@@ -52,6 +57,36 @@ def much_at_once(image, random):
     return gamma(0.8)(image, random)
 
 
+def bent(image, random, nodes=5, by=0.03):
+    """Moved at `nodes` x `nodes` places inside by a share `by` of the sides or so, and between them by what is around."""
+    width, height = image.size
+
+    def moved(column, row):
+        place = column * width / (nodes + 1), row * height / (nodes + 1)
+        return [min(max(at + random.gauss(0, by) * side, 0), side) for at, side in zip(place, image.size)]
+
+    to = [[moved(column, row) for column in range(nodes + 2)] for row in range(nodes + 2)]
+    corners = [[round(at * side / (nodes + 1)) for at in range(nodes + 2)] for side in image.size]
+    mesh = []
+    for row in range(nodes + 1):
+        for column in range(nodes + 1):
+            box = corners[0][column], corners[1][row], corners[0][column + 1], corners[1][row + 1]
+            from_there = [to[row][column], to[row + 1][column], to[row + 1][column + 1], to[row][column + 1]]
+            mesh.append((box, [value for place in from_there for value in place]))
+    return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+
+
+def stranger(one, other, random, short_side=256):
+    """The left half of one and the right half of the other, without a seam."""
+    scale = short_side / min(one.size)
+    size = [round(side * scale) for side in one.size]
+    left, right = (bent(image.convert("L").resize(size, Image.Resampling.BICUBIC), random) for image in (one, other))
+    seam = [min(max(round(255 * ((x + 0.5) / size[0] - 0.4) / 0.2), 0), 255) for x in range(size[0])]
+    mask = Image.new("L", (size[0], 1))
+    mask.putdata(seam)
+    return Image.composite(right, left, mask.resize(size))
+
+
 # What each kind does, and the file that it is kept in. Lossless, so that each kind is tried for itself.
 KINDS = {
     "rotation-5": (rotated(5), "png", {}),
@@ -70,7 +105,7 @@ KINDS = {
 }
 
 
-def plant(source, out, each, seed):
+def plant(source, out, each, strangers, seed):
     originals = sorted(path.relative_to(source) for path in source.glob("*/*/*.jpg"))
     for path in originals:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +121,12 @@ def plant(source, out, each, seed):
                 copy = Path(OTHER_SPLIT[split], label, f"copy-{kind}-{Path(name).stem}.{extension}")
                 alter(Image.open(source / path).convert("L"), generator).save(out / copy, **options)
                 table.writerow([kind, path, copy])
+    generator = random.Random(f"{seed} strangers")
+    for number in range(strangers):
+        one, other = generator.sample(originals, 2)
+        split, label, _ = one.parts
+        made = stranger(Image.open(source / one), Image.open(source / other), generator)
+        made.save(out / split / label / f"stranger-{number:05}.jpg", quality=90)
 
 
 def count(folder, audit):
@@ -113,13 +154,14 @@ def main():
     planting.add_argument("source", type=Path)
     planting.add_argument("out", type=Path)
     planting.add_argument("--each", type=int, default=200)
+    planting.add_argument("--strangers", type=int, default=0)
     planting.add_argument("--seed", type=int, default=0)
     counting = commands.add_parser("count")
     counting.add_argument("folder", type=Path)
     counting.add_argument("audit", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "plant":
-        plant(arguments.source, arguments.out, arguments.each, arguments.seed)
+        plant(arguments.source, arguments.out, arguments.each, arguments.strangers, arguments.seed)
     else:
         count(arguments.folder, arguments.audit)
 

@@ -58,6 +58,7 @@ pub fn run(arguments: &Audit) -> Outcome {
     let bar = progress::bar(manifest.rows.len() as u64, "looking at images {wide_bar} {pos}/{len}");
     let examination = examine(&manifest, threads, cache.as_deref(), |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
+    image_cache::say_damage(cache.as_deref());
     let bar = progress::bar(examination.images.len() as u64, "looking for copies {wide_bar} {pos}/{len}");
     let likenesses: Vec<_> = examination.images.iter().map(|image| &image.look.likeness).collect();
     let search = near_duplicates(&likenesses, threads, |done| bar.set_position(done as u64))?;
@@ -96,7 +97,7 @@ fn every_split_was_seen(manifest: &Manifest, examination: &Examination) -> Outco
         let seen = examination.images.iter().any(|image| manifest.rows[image.row].split == split);
         if rows > 0 && !seen {
             return Err(Failure::work(format!(
-                "{}: none of the {rows} {split} images can be decoded, so that nothing can be said of leaks; see above",
+                "{}: no image of the {split} split can be decoded ({rows} there), so that nothing can be said of leaks; see above",
                 manifest.place().display()
             )));
         }

@@ -170,6 +170,7 @@ pub fn evaluate(runs: &[&RunDirectory], arguments: &Evaluate) -> Outcome<Vec<Met
         let job = Judged { subject, name: &name, table, question: &question, validation };
         all.push(job.write(&answering, arguments, &rules)?);
     }
+    image_cache::say_damage(answering.image_cache.as_deref());
     Ok(all)
 }
 

@@ -59,8 +59,8 @@ impl Decoded {
         let tested = of(&[Split::Test]);
         if !tested.is_empty() {
             eprintln!(
-                "warning: {place}: {} images of the test cannot be used, and an evaluation will stop at them: {}",
-                tested.len(),
+                "warning: {place}: {} of the test cannot be used, and an evaluation will stop there: {}",
+                images(tested.len()),
                 first_ten(&tested)
             );
         }
@@ -69,9 +69,9 @@ impl Decoded {
             return Ok(());
         }
         Err(Failure::work(format!(
-            "{place}: {} images for training and validation cannot be used; mend or remove them, or leave such images out \
-             with --on-bad-image skip: {}",
-            trained.len(),
+            "{place}: {} for training and validation cannot be used; mend or remove what is named here, or leave such images \
+             out with --on-bad-image skip: {}",
+            images(trained.len()),
             first_ten(&trained)
         )))
     }
@@ -178,6 +178,10 @@ fn differ(group: &[usize], of: impl Fn(usize) -> usize) -> bool {
 fn line(manifest: &Manifest, group: &[usize]) -> String {
     let paths: Vec<String> = group.iter().map(|&row| manifest.rows[row].path.display().to_string()).collect();
     paths.join(" = ")
+}
+
+fn images(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "image" } else { "images" })
 }
 
 /// A line for each, under what they are the end of.

@@ -13,6 +13,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// The bar of training.
 const STEPS: &str = "{msg} {wide_bar} {eta_precise} left";
 
+/// What a bar is drawn with: done, at work, to do.
+const BAR: &str = "━╸ ";
+
 /// Where long work stands: a bar where a person watches, a line a minute elsewhere.
 pub struct Status {
     bar: ProgressBar,
@@ -202,13 +205,13 @@ pub fn notice(event: &Event<'_>) -> Option<String> {
 pub fn bar(length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("━╸ "));
+        bar.set_style(style.progress_chars(BAR));
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }
 
-/// For work of unknown length that is done in a moment most of the time: what is being done, and for how long.
+/// For work that is done in a moment most of the time: what is being done, and for how long. [`count`] makes a bar of it.
 pub fn spinner(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is fixed");
     let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -216,6 +219,16 @@ pub fn spinner(what: &'static str) -> ProgressBar {
     spinner.set_message(what);
     spinner.enable_steady_tick(Duration::from_millis(250));
     spinner
+}
+
+/// Makes a spinner a bar, now that it is known how much there is to do.
+pub fn count(spinner: &ProgressBar, done: usize, all: usize) {
+    if spinner.length().is_none() {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").expect("the template is fixed");
+        spinner.set_style(style.progress_chars(BAR));
+        spinner.set_length(all as u64);
+    }
+    spinner.set_position(done as u64);
 }
 
 /// How far a long list of images has come.

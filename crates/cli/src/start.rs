@@ -46,10 +46,9 @@ pub fn open(data: &Path, on_bad_image: OnBadImage) -> Outcome<Manifest> {
     }
     // An archive's headers lie on a slow disk.
     let spinner = progress::spinner("reading what is known of the images");
-    let manifest = match on_bad_image {
-        OnBadImage::Fail => Manifest::open(data),
-        OnBadImage::Skip => Manifest::open_existing(data),
-    };
+    let manifest = Manifest::open_watched(data, on_bad_image == OnBadImage::Skip, |done, all| {
+        progress::count(&spinner, done, all)
+    });
     spinner.finish_and_clear();
     let manifest = manifest?;
     warn_once(&manifest.warnings);

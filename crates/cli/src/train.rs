@@ -202,7 +202,9 @@ impl Data {
             Some(decoded) => decoded,
             None => {
                 let cache = image_cache.as_deref().map(|cache| (cache, config.data.image_size));
-                Decoded::look(&manifest, config.data.on_bad_image, engine.threads(), cache)?
+                let decoded = Decoded::look(&manifest, config.data.on_bad_image, engine.threads(), cache)?;
+                image_cache::say_damage(image_cache.as_deref());
+                decoded
             }
         };
         decoded.refuse_bad_images(&manifest)?;

@@ -17,6 +17,7 @@
 //! exceed the bound until the next one opens it.
 
 pub mod entry;
+mod header;
 pub mod look;
 mod room;
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::decode::is_image_file;
 use crate::error::DataError;
 use crate::listing;
-use crate::manifest::{Manifest, Row, Split, listed};
+use crate::manifest::{Manifest, Row, Split};
+use crate::wording::{counted, listed};
 
 /// Names of the split folders; the first is the one that messages use.
 const SPLIT_FOLDERS: [(Split, &[&str]); 3] =
@@ -52,9 +53,9 @@ pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
             }
             if !found.others.is_empty() {
                 warnings.push(format!(
-                    "{}: {} files are no images (.png, .jpg, .jpeg, .dcm, .dicom, .ima) and were ignored: {}",
+                    "{}: {} (.png, .jpg, .jpeg, .dcm, .dicom, .ima), ignored: {}",
                     root.join(&class_folder).display(),
-                    found.others.len(),
+                    counted(found.others.len(), "file is no image", "files are no images"),
                     listed(&found.others, MOST_NAMES)
                 ));
             }
@@ -154,9 +155,9 @@ fn class_names(split_folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeS
     }
     if !others.is_empty() {
         warnings.push(format!(
-            "{}: {} files stand beside the class folders and were ignored: {}",
+            "{}: {} beside the class folders, ignored: {}",
             split_folder.display(),
-            others.len(),
+            counted(others.len(), "file stands", "files stand"),
             listed(&others, MOST_NAMES)
         ));
     }

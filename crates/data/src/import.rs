@@ -7,9 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::DataError;
 use crate::listing;
-use crate::manifest::{Manifest, Row, Split, listed};
+use crate::manifest::{Manifest, Row, Split};
 use crate::rules::Rules;
 use crate::sources::{Collection, Found, Kind, out_of_scope};
+use crate::wording::{counted, listed};
 
 /// A data set to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,9 +218,9 @@ impl Merged {
             self.own_patients.iter().filter(|(_, tables)| **tables > 1).map(|(patient, _)| patient.clone()).collect();
         if !shared.is_empty() {
             self.warnings.push(format!(
-                "{} patients stand in more than one of {}, and are taken for one each: {}; where they are not, as where two \
-                 hospitals both count from 1, give them ids of their own in each table",
-                shared.len(),
+                "{} in more than one of {}, where the same id is taken for the same patient: {}; where it is not, as where \
+                 two hospitals both count from 1, give patients ids of their own in each table",
+                counted(shared.len(), "patient stands", "patients stand"),
                 self.own_tables.join(", "),
                 listed(&shared, 5)
             ));

@@ -32,6 +32,7 @@ pub mod seed;
 pub mod sources;
 mod table;
 pub mod transform;
+mod wording;
 
 pub use anonymous::PatientKey;
 pub use cache::{CacheNotice, CacheUse, ImageCache};

@@ -96,8 +96,8 @@ impl Listing {
                 patient_id: text(patient_id),
                 source: text(source),
                 view: text(view),
-                age: understood(record.get(age), age_in_years, record.line, &mut ages),
-                sex: understood(record.get(sex), Sex::parse, record.line, &mut sexes),
+                age: record.read(age, age_in_years, &mut ages),
+                sex: record.read(sex, Sex::parse, &mut sexes),
             };
             match place.get(&entry.path) {
                 None => {
@@ -115,16 +115,13 @@ impl Listing {
                 }
             }
         }
-        let counted = [
-            (repeated, "rows stand there twice and count once"),
-            (ages, "ages cannot be and are taken as unknown"),
-            (sexes, "entries of the column sex are neither F nor M and are taken as unknown"),
-        ];
-        for (lines, what) in counted {
-            if let Some(first) = lines.first() {
-                table.warnings.push(format!("{}: {} {what}, the first in line {first}", file.display(), lines.len()));
-            }
-        }
+        table.warn_of(&repeated, "row stands there twice and counts once", "rows stand there twice and count once");
+        table.warn_of_ages(&ages);
+        table.warn_of(
+            &sexes,
+            "entry of the column sex is neither F nor M and is taken as unknown",
+            "entries of the column sex are neither F nor M and are taken as unknown",
+        );
         Ok(Listing { entries, warnings: table.warnings })
     }
 
@@ -167,20 +164,6 @@ impl Entry {
         row.age = self.age;
         row.sex = self.sex;
     }
-}
-
-/// Reads a field; notes the line where it cannot be.
-fn understood<T>(
-    text: Option<&str>,
-    parse: impl Fn(&str) -> Option<T>,
-    line: u64,
-    strange: &mut Vec<u64>,
-) -> Option<T> {
-    let value = parse(text?);
-    if value.is_none() {
-        strange.push(line);
-    }
-    value
 }
 
 /// Adds what the table knows to the rows of a manifest of folders. Every row of the table must be the row of an image,

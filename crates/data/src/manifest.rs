@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fmt, fs};
 
 use rayon::prelude::*;
@@ -17,6 +18,7 @@ use crate::folders;
 use crate::import::Source;
 use crate::listing::{self, Listing};
 use crate::person::Sex;
+use crate::wording::listed;
 
 /// What a part of the data is for. The order is the order of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,17 +147,7 @@ impl Manifest {
     /// Any variant of [`DataError`] that is about folders, names or tables; [`DataError::ImagesMissing`] where a table
     /// names files that are not there.
     pub fn open(path: &Path) -> Result<Manifest, DataError> {
-        let manifest = Manifest::named(path)?;
-        let missing = manifest.missing_rows();
-        if missing.is_empty() {
-            return Ok(manifest);
-        }
-        Err(DataError::ImagesMissing {
-            table: manifest.place().to_owned(),
-            missing: missing.len(),
-            images: manifest.rows.len(),
-            first: manifest.missing_names(&missing),
-        })
+        Manifest::open_watched(path, false, |_, _| {})
     }
 
     /// As [`Manifest::open`], but leaves out images that a table names and that are not there, with a warning.
@@ -163,10 +155,28 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::open`]; [`DataError::ImagesMissing`] where no image at all is there.
     pub fn open_existing(path: &Path) -> Result<Manifest, DataError> {
-        let mut manifest = Manifest::named(path)?;
+        Manifest::open_watched(path, true, |_, _| {})
+    }
+
+    /// As [`Manifest::open`], or, to `skip_missing`, as [`Manifest::open_existing`]. Where headers of many files have to be
+    /// read, `progress` hears after each how many of how many were, from any thread.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn open_watched(
+        path: &Path,
+        skip_missing: bool,
+        progress: impl Fn(usize, usize) + Sync,
+    ) -> Result<Manifest, DataError> {
+        let mut manifest = Manifest::named(path, progress)?;
         let missing = manifest.missing_rows();
-        if missing.len() == manifest.rows.len() {
-            return Manifest::open(path);
+        if !missing.is_empty() && (!skip_missing || missing.len() == manifest.rows.len()) {
+            return Err(DataError::ImagesMissing {
+                table: manifest.place().to_owned(),
+                missing: missing.len(),
+                images: manifest.rows.len(),
+                first: manifest.missing_names(&missing),
+            });
         }
         if !missing.is_empty() {
             manifest.warnings.push(format!(
@@ -184,13 +194,13 @@ impl Manifest {
     }
 
     /// The images that a folder holds or a table names.
-    fn named(path: &Path) -> Result<Manifest, DataError> {
+    fn named(path: &Path, progress: impl Fn(usize, usize) + Sync) -> Result<Manifest, DataError> {
         let source = Source::detect(path)?;
         if let Some(kind) = source.kind {
             return Manifest::of_published(source, kind);
         }
         let mut manifest = Manifest::of_our_own(path)?;
-        manifest.take_patients_from_headers()?;
+        manifest.take_patients_from_headers(progress)?;
         Ok(manifest)
     }
 
@@ -258,7 +268,7 @@ impl Manifest {
 
     /// Asks the headers of DICOM files whose they are, where nothing else says it. RSNA's challenge has the ids of images
     /// there, which are no patients.
-    fn take_patients_from_headers(&mut self) -> Result<(), DataError> {
+    fn take_patients_from_headers(&mut self, progress: impl Fn(usize, usize) + Sync) -> Result<(), DataError> {
         let is_unknown = |row: &Row| {
             row.patient_id.is_none() && !row.source.as_deref().is_some_and(|source| source.eq_ignore_ascii_case("rsna"))
         };
@@ -269,8 +279,12 @@ impl Manifest {
             return Ok(());
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (all, done) = (unknown.len(), AtomicUsize::new(0));
         image_threads(threads)?.install(|| {
-            unknown.par_iter_mut().for_each(|row| row.patient_id = dicom_patient(&root.join(&row.path)));
+            unknown.par_iter_mut().for_each(|row| {
+                row.patient_id = dicom_patient(&root.join(&row.path));
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, all);
+            });
         });
         let found = unknown.iter().any(|row| row.patient_id.is_some());
         let unknown = self.rows.iter().filter(|row| row.patient_id.is_none()).count();
@@ -420,16 +434,4 @@ impl Manifest {
             })
             .collect()
     }
-}
-
-/// Names for a message, at most so many of them.
-pub(crate) fn listed(names: &BTreeSet<String>, most: usize) -> String {
-    if names.is_empty() {
-        return "nothing".to_owned();
-    }
-    let mut shown: Vec<String> = names.iter().take(most).map(|name| format!("`{name}`")).collect();
-    if names.len() > most {
-        shown.push(format!("and {} more", names.len() - most));
-    }
-    shown.join(", ")
 }

@@ -8,7 +8,7 @@ use csv::{ErrorKind, Position, ReaderBuilder, StringRecord, Trim};
 
 use crate::encoding;
 use crate::error::DataError;
-use crate::manifest::listed;
+use crate::wording::{counted, listed};
 
 /// A table that is read.
 pub(crate) struct Table {
@@ -33,6 +33,20 @@ impl<'a> Record<'a> {
     /// The field without space around it; `None` where it is empty, or where there is no such column.
     pub fn get(&self, column: Option<usize>) -> Option<&'a str> {
         self.fields.get(column?).map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    /// The field as `parse` understands it; where it does not, the line is noted in `strange`.
+    pub fn read<T>(
+        &self,
+        column: Option<usize>,
+        parse: impl Fn(&str) -> Option<T>,
+        strange: &mut Vec<u64>,
+    ) -> Option<T> {
+        let value = parse(self.get(column)?);
+        if value.is_none() {
+            strange.push(self.line);
+        }
+        value
     }
 }
 
@@ -75,14 +89,26 @@ impl Table {
             .filter(|(record, _)| record.len() != header.len())
             .map(|(_, line)| *line)
             .collect();
-        if let Some(first) = uneven.first() {
-            warnings.push(format!(
-                "{}: {} rows have more or fewer columns than the header, the first in line {first}",
-                file.display(),
-                uneven.len()
-            ));
-        }
-        Ok(Table { file: file.to_owned(), header, records, lines, warnings })
+        let mut table = Table { file: file.to_owned(), header, records, lines, warnings };
+        let differ = "more or fewer columns than the header";
+        table.warn_of(&uneven, &format!("row has {differ}"), &format!("rows have {differ}"));
+        Ok(table)
+    }
+
+    /// Warns of rows, which stand in these lines, in the words for one and for several; not where there are none.
+    pub fn warn_of(&mut self, lines: &[u64], one: &str, several: &str) {
+        let place = match lines {
+            [] => return,
+            [line] => format!("in line {line}"),
+            [first, ..] => format!("the first in line {first}"),
+        };
+        let count = counted(lines.len(), one, several);
+        self.warnings.push(format!("{}: {count}, {place}", self.file.display()));
+    }
+
+    /// Warns of ages that [`Record::read`] noted.
+    pub fn warn_of_ages(&mut self, lines: &[u64]) {
+        self.warn_of(lines, "age cannot be and is taken as unknown", "ages cannot be and are taken as unknown");
     }
 
     /// The rows in order.

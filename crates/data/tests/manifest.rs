@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use roentgen_data::{DataError, Manifest, Sex, Split, write_table};
 use tempfile::TempDir;
@@ -99,6 +100,18 @@ fn hidden_entries_are_ignored_and_other_files_are_mentioned() {
         assert!(manifest.warnings.iter().any(|warning| warning.contains(name)), "{name}: {:?}", manifest.warnings);
     }
     assert!(!manifest.warnings.iter().any(|warning| warning.contains("ipynb") || warning.contains("hidden")));
+}
+
+#[test]
+fn reading_headers_says_how_far_it_is() {
+    let dir = folder(&["train/n/a.dcm", "train/n/IM1.ima", "train/n/c.png", "train/p/d.dcm"]);
+    let heard = Mutex::new(Vec::new());
+    let hear = |done, all| heard.lock().unwrap().push((done, all));
+    assert_eq!(Manifest::open_watched(dir.path(), false, hear).unwrap(), Manifest::open(dir.path()).unwrap());
+    let mut heard = heard.into_inner().unwrap();
+    heard.sort_unstable();
+    // A PNG has no patient to ask for.
+    assert_eq!(heard, [(1, 3), (2, 3), (3, 3)]);
 }
 
 #[test]
@@ -250,7 +263,7 @@ fn a_table_alone_is_a_data_set() {
     );
     assert_eq!((b.view.as_deref(), b.age, b.sex), (Some("AP, supine"), Some(1), Some(Sex::Female)));
     assert_eq!((a.patient_id.as_deref(), a.age, a.sex), (None, None, None));
-    for word in ["1 rows stand there twice", "1 ages cannot be", "neither F nor M"] {
+    for word in ["1 row stands there twice", "1 age cannot be", "neither F nor M"] {
         assert!(manifest.warnings.iter().any(|warning| warning.contains(word)), "{word}: {:?}", manifest.warnings);
     }
     assert!(manifest.path_of(0).is_file());

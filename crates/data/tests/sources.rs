@@ -247,7 +247,7 @@ fn nih_joins_its_labels_and_scatters_its_images() {
     assert_eq!(row(&imported, "00000218_000.png").age, Some(1));
     assert_eq!((row(&imported, "00011973_002.png").age, row(&imported, "00011973_002.png").split), (None, Split::Test));
     dropped(&imported, "00000193_020.png", "no rule for `Infiltration`");
-    warned(&imported, "1 ages cannot be");
+    warned(&imported, "1 age cannot be");
     warned(&imported, "--keep-test");
 }
 
@@ -440,7 +440,7 @@ fn a_patient_of_two_tables_is_one_and_that_is_said() {
         fs::write(dir.path().join(format!("{hospital}.csv")), table).unwrap();
     }
     let sources = ["a.csv", "b.csv"].map(|name| Source::detect(&dir.path().join(name)).unwrap());
-    warned(&import(&sources, &Rules::default()).unwrap(), "1 patients stand in more than one of ");
+    warned(&import(&sources, &Rules::default()).unwrap(), "1 patient stands in more than one of ");
     let alone = import(&sources[..1], &Rules::default()).unwrap();
     assert!(alone.manifest.warnings.is_empty(), "{:?}", alone.manifest.warnings);
 }

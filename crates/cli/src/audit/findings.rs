@@ -41,7 +41,7 @@ pub fn audit(
     }));
     let dim = examination.images.iter().filter(|image| image.look.stored.dim);
     let dim = dim.map(|image| slashed(&manifest.rows[image.row].path)).collect();
-    findings.extend(finding(Level::Warning, "dim-image", dim, |count| format!("{count} {DIM}")));
+    findings.extend(finding(Level::Warning, "dim-image", dim, |count| format!("{DIM}: {count}")));
     findings.extend(finding(Level::Note, "data-set", manifest.warnings.clone(), |_| "the data set itself".into()));
     findings.sort_by_key(|finding| finding.level);
     let images = examination.images.len();

@@ -182,11 +182,11 @@ fn where_nothing_can_be_looked_at_nothing_is_said_to_be_clean() {
     }
     let answer = roentgen(folder.path(), &["audit", "--data", "data"]);
     assert!(answer.stdout.contains("among the images that can be decoded (8 cannot)"), "{}", answer.stdout);
-    answer.fails(1, &["data: none of the 8 test images can be decoded"]);
+    answer.fails(1, &["data: no image of the test split can be decoded (8 there)"]);
     contents(&data).into_keys().for_each(|path| fs::write(path, "text").unwrap());
     let answer = roentgen(folder.path(), &["audit", "--data", "data"]);
     assert!(answer.stdout.contains("0 images. No image can be decoded: nothing is known"), "{}", answer.stdout);
-    answer.fails(1, &["data: none of the 24 train images can be decoded"]);
+    answer.fails(1, &["data: no image of the train split can be decoded (24 there)"]);
 }
 
 #[test]

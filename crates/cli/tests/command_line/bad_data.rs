@@ -77,7 +77,7 @@ fn a_class_that_a_split_lacks() {
 #[track_caller]
 fn stops_at(bytes: &[u8], words: &[&str]) {
     let folder = with_image(bytes);
-    let count = "data: 1 images for training and validation cannot be used; mend or remove them";
+    let count = "data: 1 image for training and validation cannot be used; mend or remove";
     let all = [&[count, "--on-bad-image skip", "data/train/infected/00.png"], words].concat();
     refused(folder.path(), &["--data", "data", "--cache", "off"], 1, &all);
     disc(&folder.path().join("data/train/infected/00.png"), true, 0);
@@ -97,7 +97,7 @@ fn bad_images_of_every_split_are_told_before_training() {
         "data: 12 images for training and validation",
         "train/normal/09.png",
         "and 2 more",
-        "warning: data: 1 images of the test cannot be used, and an evaluation will stop at them: ",
+        "warning: data: 1 image of the test cannot be used, and an evaluation will stop there: ",
         "test/infected/02.png: is no PNG",
     ];
     refused(folder.path(), &["--data", "data", "--cache", "off"], 1, &words);

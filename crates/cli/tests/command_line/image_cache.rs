@@ -34,8 +34,12 @@ fn results_are_the_same_without_it_while_it_fills_and_from_it() {
     // An evaluation asks the cache of its run, unless told otherwise.
     let with = roentgen(folder, &["evaluate", "filled", "--data", "data"]).succeeds();
     assert!(with.stderr.contains("kept in cache/images (at most 1 MiB;"), "{}", with.stderr);
-    let without = roentgen(folder, &["evaluate", "filling", "--data", "data", "--cache", "off"]).succeeds();
-    assert_eq!(with.stdout, without.stdout);
+    for off in ["off", "Off", "OFF"] {
+        let without = roentgen(folder, &["evaluate", "filling", "--data", "data", "--cache", off]).succeeds();
+        assert_eq!(with.stdout, without.stdout);
+        assert!(!without.stderr.contains("cache"), "{off}: {}", without.stderr);
+        assert!(off == "off" || !folder.join(off).exists(), "{off}");
+    }
 }
 
 #[test]
@@ -53,6 +57,8 @@ fn damage_is_mended_and_said_and_a_place_that_cannot_be_costs_nothing_but_time()
     assert_eq!(answer.stderr.matches(": damaged: ").count(), 1, "{}", answer.stderr);
     assert!(answer.stderr.contains(&format!("warning: {name}: damaged")), "{}", answer.stderr);
     assert!(fs::read(&damaged).unwrap() == whole);
+    let used = "images read from the cache: 39, decoded: 1; 1 damaged entry was replaced (0.";
+    assert!(answer.stderr.contains(used), "{}", answer.stderr);
 
     fs::write(folder.join("file"), "not a folder").unwrap();
     let answer = train("third", &["--cache", "file"]);

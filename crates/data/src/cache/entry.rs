@@ -2,28 +2,27 @@
 //!
 //! Little-endian: 8 bytes of magic, version (u32), kind of samples (u32), width and height in pixels (u32 each), the
 //! digest of the pixels that were decoded, before they were resized (32 bytes), the CRC-32 of the header so far and of all
-//! samples (u32); then the samples row by row, of 16 bits each in two bytes. The
-//! file ends there.
+//! samples (u32); then the samples row by row, of 16 bits each in two bytes. The file ends there.
 
+use super::header::{Header, number};
 use crate::audit::PixelDigest;
 use crate::raster::{Image, Raster};
 
-const MAGIC: [u8; 8] = *b"roentpix";
-/// Of this form.
+/// Version of this form.
 pub(super) const VERSION: u32 = 1;
-const HEADER: usize = 60;
+const HEADER: Header =
+    Header { magic: *b"roentpix", version: VERSION, length: 60, checked: 56, of: "an image of the cache" };
 
 /// The file of an image, whose original has the digest `pixels`, written into `bytes`.
 pub(super) fn write(image: &Image, pixels: &PixelDigest, bytes: &mut Vec<u8>) {
-    bytes.clear();
-    bytes.extend_from_slice(&MAGIC);
     let kind = match image {
         Image::Gray8(_) => 0,
         Image::Gray16(_) => 1,
         Image::Rgb8(_) => 2,
     };
+    HEADER.begin(bytes);
     // Limits on decoding keep sides far below 2^32.
-    for number in [VERSION, kind, image.width() as u32, image.height() as u32] {
+    for number in [kind, image.width() as u32, image.height() as u32] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     bytes.extend_from_slice(pixels.as_bytes());
@@ -33,16 +32,7 @@ pub(super) fn write(image: &Image, pixels: &PixelDigest, bytes: &mut Vec<u8>) {
         Image::Gray16(raster) => bytes.extend(raster.samples().iter().flat_map(|sample| sample.to_le_bytes())),
         Image::Rgb8(raster) => bytes.extend_from_slice(raster.samples()),
     }
-    let checksum = checksum(bytes);
-    bytes[HEADER - 4..HEADER].copy_from_slice(&checksum.to_le_bytes());
-}
-
-/// Of everything but the place where it stands itself.
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..HEADER - 4]);
-    hasher.update(&bytes[HEADER..]);
-    hasher.finalize()
+    HEADER.seal(bytes);
 }
 
 /// The image of a file, and the digest of what it was made of.
@@ -50,22 +40,9 @@ fn checksum(bytes: &[u8]) -> u32 {
 /// # Errors
 /// In words, what is wrong with it.
 pub fn read(bytes: &[u8]) -> Result<(PixelDigest, Image), String> {
-    if bytes.len() < HEADER {
-        return Err(format!("{} bytes, fewer than its header has", bytes.len()));
-    }
-    if bytes[..8] != MAGIC {
-        return Err("it does not begin as an image of the cache".to_owned());
-    }
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    if word(8) != VERSION {
-        return Err(format!("version {} of its form, where {VERSION} was expected", word(8)));
-    }
-    if word(HEADER - 4) != checksum(bytes) {
-        return Err("its checksum is wrong".to_owned());
-    }
-    let (width, height) = (word(16) as usize, word(20) as usize);
-    let samples = &bytes[HEADER..];
-    let image = match word(12) {
+    let (header, samples) = HEADER.open(bytes)?;
+    let (width, height) = (number(header, 16) as usize, number(header, 20) as usize);
+    let image = match number(header, 12) {
         0 => Raster::new(width, height, samples.to_vec()).map(Image::Gray8),
         1 if samples.len().is_multiple_of(2) => {
             let deep = samples.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
@@ -75,7 +52,7 @@ pub fn read(bytes: &[u8]) -> Result<(PixelDigest, Image), String> {
         _ => None,
     };
     let mut pixels = [0; 32];
-    pixels.copy_from_slice(&bytes[24..56]);
+    pixels.copy_from_slice(&header[24..56]);
     let image = image.ok_or_else(|| format!("its {} bytes are not {width} x {height} pixels", samples.len()))?;
     Ok((PixelDigest::from_bytes(pixels), image))
 }
@@ -117,8 +94,7 @@ mod tests {
         for (at, value) in [(12, 3), (12, 0), (16, 0), (16, u32::MAX), (20, 2)] {
             let mut wrong = bytes.clone();
             wrong[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            let sum = checksum(&wrong);
-            wrong[HEADER - 4..HEADER].copy_from_slice(&sum.to_le_bytes());
+            HEADER.seal(&mut wrong);
             assert!(read(&wrong).unwrap_err().contains("pixels"), "{at}: {value}");
         }
     }

@@ -2,22 +2,20 @@
 //!
 //! Little-endian: 8 bytes of magic, version (u32), CRC-32 of all that follows (u32); then the [`Look`] as it writes itself.
 
+use super::header::Header;
 use crate::audit::Look;
 
-const MAGIC: [u8; 8] = *b"roentlok";
-/// Of this form, and of what is seen: to be raised with either.
+/// Version of this form, and of what is seen: to be raised with either.
 pub(super) const VERSION: u32 = 1;
-const HEADER: usize = 16;
+const HEADER: Header =
+    Header { magic: *b"roentlok", version: VERSION, length: 16, checked: 0, of: "what was seen of an image" };
 
 /// The file of what was seen, written into `bytes`.
 pub(super) fn write(look: &Look, bytes: &mut Vec<u8>) {
-    bytes.clear();
-    bytes.extend(MAGIC);
-    bytes.extend(VERSION.to_le_bytes());
+    HEADER.begin(bytes);
     bytes.extend([0; 4]);
     look.write(bytes);
-    let checksum = crc32fast::hash(&bytes[HEADER..]);
-    bytes[HEADER - 4..HEADER].copy_from_slice(&checksum.to_le_bytes());
+    HEADER.seal(bytes);
 }
 
 /// What was seen, of a file.
@@ -25,19 +23,7 @@ pub(super) fn write(look: &Look, bytes: &mut Vec<u8>) {
 /// # Errors
 /// In words, what is wrong with it.
 pub fn read(bytes: &[u8]) -> Result<Look, String> {
-    let Some((header, look)) = bytes.split_first_chunk::<HEADER>() else {
-        return Err(format!("{} bytes, fewer than its header has", bytes.len()));
-    };
-    if header[..8] != MAGIC {
-        return Err("it does not begin as what was seen of an image".to_owned());
-    }
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if word(8) != VERSION {
-        return Err(format!("version {} of its form, where {VERSION} was expected", word(8)));
-    }
-    if word(12) != crc32fast::hash(look) {
-        return Err("its checksum is wrong".to_owned());
-    }
+    let (_, look) = HEADER.open(bytes)?;
     Look::read(look).ok_or_else(|| "it does not hold what was seen of an image".to_owned())
 }
 

@@ -30,7 +30,7 @@ pub(super) fn kind(dir: &Path) -> Result<Option<Kind>, DataError> {
 
 pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
     let file = dir.join(TABLE);
-    let table = Table::read(&file)?;
+    let mut table = Table::read(&file)?;
     let patient = table.require(&["patientid"])?;
     let finding = table.require(&["finding"])?;
     let name = match kind {
@@ -41,7 +41,7 @@ pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
     let column = |name| table.column(&[name]);
     let (view, modality, folder) = (column("view"), column("modality"), column("folder"));
     let (age, sex) = (column("age"), column("sex"));
-    let (mut images, mut strange_ages) = (Vec::new(), 0);
+    let (mut images, mut strange_ages) = (Vec::new(), Vec::new());
     for record in table.records() {
         let Some(name) = record.get(name) else {
             images.push(Found::nameless(&file, record.line));
@@ -53,7 +53,6 @@ pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
             _ => existing(dir, [Path::new(folder).join(name), PathBuf::from(name)]),
         };
         let id = record.get(patient);
-        strange_ages += usize::from(record.get(age).is_some_and(|age| age_in_years(age).is_none()));
         images.push(Found {
             path,
             name: name.to_owned(),
@@ -69,16 +68,13 @@ pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
             source: Some(source(kind).to_owned()),
             view: record.get(view).map(str::to_owned),
             modality: record.get(modality).map(str::to_owned),
-            age: record.get(age).and_then(age_in_years),
+            age: record.read(age, age_in_years, &mut strange_ages),
             sex: record.get(sex).and_then(Sex::parse),
             ..Found::default()
         });
     }
-    let mut notes = table.warnings;
-    if strange_ages > 0 {
-        notes.push(format!("{}: {strange_ages} ages cannot be and are taken as unknown", file.display()));
-    }
-    Ok(Collection { root: dir.to_owned(), table: file, images, notes })
+    table.warn_of_ages(&strange_ages);
+    Ok(Collection { root: dir.to_owned(), table: file, images, notes: table.warnings })
 }
 
 fn source(kind: Kind) -> &'static str {

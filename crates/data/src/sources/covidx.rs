@@ -7,6 +7,7 @@ use super::{Collection, Found, Kind, existing, file_names};
 use crate::encoding;
 use crate::error::DataError;
 use crate::manifest::Split;
+use crate::wording::counted;
 
 /// A line of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +130,9 @@ pub(super) fn collect(place: &Path) -> Result<Collection, DataError> {
     let negative = images.iter().filter(|image| image.findings[0] == "COVID-19 negative").count();
     if negative > 0 {
         notes.push(format!(
-            "{negative} images are `negative`, which in these lists is normal or another pneumonia: no class of the default \
-             rules; rules of your own can name `COVID-19 negative`"
+            "{} `negative`, which in these lists is normal or another pneumonia: no class of the default rules; rules of your \
+             own can name `COVID-19 negative`",
+            counted(negative, "image is", "images are")
         ));
     }
     Ok(Collection { table: lists.first().cloned().unwrap_or_else(|| root.clone()), root, images, notes })

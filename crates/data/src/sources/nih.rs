@@ -19,7 +19,7 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
     let Some(file) = table(dir) else {
         return Err(DataError::SourceFileMissing { dir: dir.to_owned(), expected: "Data_Entry_2017.csv" });
     };
-    let table = Table::read(&file)?;
+    let mut table = Table::read(&file)?;
     let name = table.require(&["Image Index"])?;
     let labels = table.require(&["Finding Labels"])?;
     let patient = table.require(&["Patient ID"])?;
@@ -38,13 +38,12 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
     for folder in folders.iter().rev() {
         folder_of.extend(file_names(&dir.join(folder))?.into_iter().map(|name| (name, folder.as_path())));
     }
-    let (mut images, mut strange_ages) = (Vec::new(), 0);
+    let (mut images, mut strange_ages) = (Vec::new(), Vec::new());
     for record in table.records() {
         let Some(name) = record.get(name) else {
             images.push(Found::nameless(&file, record.line));
             continue;
         };
-        strange_ages += usize::from(record.get(age).is_some_and(|age| age_in_years(age).is_none()));
         images.push(Found {
             path: existing(dir, folder_of.get(name).map(|folder| folder.join(name))),
             name: name.to_owned(),
@@ -57,19 +56,16 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
             source: Some("ChestX-ray14".to_owned()),
             split: lists.get(name).copied(),
             view: record.get(view).map(str::to_owned),
-            age: record.get(age).and_then(age_in_years),
+            age: record.read(age, age_in_years, &mut strange_ages),
             sex: record.get(sex).and_then(Sex::parse),
             ..Found::default()
         });
     }
+    table.warn_of_ages(&strange_ages);
     let mut notes = table.warnings;
-    if strange_ages > 0 {
-        notes.push(format!("{}: {strange_ages} ages cannot be and are taken as unknown", file.display()));
-    }
     if !lists.is_empty() {
         notes.push(
-            "the published lists know training and test images; `roentgen data split --keep-test` makes a validation \
-                    split"
+            "the published lists know training and test images; `roentgen data split --keep-test` makes a validation split"
                 .to_owned(),
         );
     }
