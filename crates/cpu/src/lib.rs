@@ -21,7 +21,7 @@ use algorithm::TABLE_VERSION;
 use plan::Plan;
 use program::CpuProgram;
 use roentgen_kernels::{Compute, ComputeError};
-use roentgen_nn::{CompileRequest, Engine, EngineError, MemoryPlan, Program};
+use roentgen_nn::{BLOCK, BlockBody, CompileRequest, Engine, EngineError, MemoryPlan, Program, Workers};
 use std::sync::Arc;
 
 pub use roentgen_kernels::Isa;
@@ -51,6 +51,12 @@ impl CpuEngine {
     /// One thread a core.
     pub fn available_threads() -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+}
+
+impl Workers for CpuEngine {
+    fn for_each_block(&self, slices: [&mut [f32]; 3], body: BlockBody<'_>) {
+        self.compute.for_each_block(BLOCK, slices, body);
     }
 }
 

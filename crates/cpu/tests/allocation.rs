@@ -39,9 +39,9 @@ fn allocations(name: &str, unfreeze: &str, arithmetic: Arithmetic, isa: Isa) -> 
         program.read(network.output(), &mut logits).unwrap();
         CrossEntropy::default().losses(&logits, &labels, BATCH as f64, &mut slope, &mut losses);
         program.backward(&store, ParameterSet::Live, &slope, &mut gradients, false).unwrap();
-        gradients.clip_norm(1.0);
-        optimizer.step(&mut store, &gradients, 1e-4);
-        store.average(&plan, 0.9);
+        gradients.clip_norm(&engine, 1.0);
+        optimizer.step(&engine, &mut store, &gradients, 1e-4);
+        store.average(&engine, &plan, 0.9);
     };
     let first = Region::new(ALLOCATOR);
     step(1);

@@ -76,7 +76,7 @@ fn train(engine: &CpuEngine, network: &Network, arithmetic: Arithmetic) -> (Vec<
         if step == 0 {
             first = plan.trainable_tensors().map(|tensor| gradients.tensor(tensor).unwrap().to_vec()).collect();
         }
-        optimizer.step(&mut store, &gradients, 2e-4);
+        optimizer.step(engine, &mut store, &gradients, 2e-4);
     }
     (means, first)
 }

@@ -117,6 +117,39 @@ impl Compute {
         });
     }
 
+    /// Cuts slices of the same length at the same places into blocks of `block` elements, the last of which may be
+    /// shorter, and calls `body(where the block starts, its part of each slice)` once for each, on the threads. A slice
+    /// may be empty instead: so are its parts then.
+    ///
+    /// # Panics
+    /// Where a slice that is not empty is shorter than another, or `block` is 0; with a panic of `body`; and where it is
+    /// called from inside another kernel.
+    pub fn for_each_block<const SLICES: usize>(
+        &self,
+        block: usize,
+        slices: [&mut [f32]; SLICES],
+        body: &(dyn Fn(usize, [&mut [f32]; SLICES]) + Sync),
+    ) {
+        let len = slices.iter().map(|slice| slice.len()).max().unwrap_or(0);
+        let lens = slices.each_ref().map(|slice| slice.len());
+        assert!(
+            lens.iter().all(|other| [0, len].contains(other)),
+            "slices of {lens:?} elements cut at the same places"
+        );
+        let slices = slices.map(DisjointMut::new);
+        let run = |blocks: Range<usize>| {
+            for start in blocks.map(|index| index * block) {
+                let end = len.min(start + block);
+                // SAFETY: blocks are disjoint, and each is asked for once.
+                let part = |index: usize| unsafe { slices[index].part(start.min(lens[index])..end.min(lens[index])) };
+                body(start, std::array::from_fn(part));
+            }
+        };
+        let blocks = len.div_ceil(block);
+        // What one thread does alone need not wake the others.
+        if blocks <= 1 { run(0..blocks) } else { self.parallel(blocks, |blocks, _| run(blocks)) }
+    }
+
     /// Bytes of scratch memory that it holds at present.
     pub fn scratch_bytes_held(&self) -> usize {
         self.scratch.iter().map(|scratch| with_scratch(scratch, |scratch| scratch.buffer.bytes())).sum()

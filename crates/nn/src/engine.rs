@@ -7,6 +7,7 @@ use crate::freeze::FreezePlan;
 use crate::inspection::{MemoryPlan, StageReport};
 use crate::network::{Network, Op, ValueId};
 use crate::store::{Gradients, ParameterSet, ParameterStore};
+use crate::workers::Workers;
 
 /// Whether dropout draws and batch norms follow the freeze plan, or everything is as in evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,8 +208,8 @@ pub struct Draws<'a> {
     pub rows: &'a [usize],
 }
 
-/// Compiles networks.
-pub trait Engine {
+/// Compiles networks, and does on its threads what a training step does beside its programs.
+pub trait Engine: Workers {
     /// Compiles.
     ///
     /// # Errors

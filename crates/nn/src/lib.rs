@@ -17,6 +17,7 @@ pub mod optimizer;
 mod rates;
 mod store;
 pub mod weights;
+mod workers;
 
 pub use engine::{Arithmetic, CompileRequest, Draws, Engine, EngineError, Mode, Precision, Program};
 pub use freeze::{BatchNormMode, FreezeError, FreezePlan, FrozenBatchNorm};
@@ -25,3 +26,4 @@ pub use inspection::{BufferContent, MemoryPlan, PlannedBuffer, StageReport};
 pub use network::{FeatureShape, Head, Network, NetworkError, Op, TensorKind, TensorSpec, ValueId};
 pub use rates::{GroupError, group_rates};
 pub use store::{Gradients, ParameterSet, ParameterStore, Stamp};
+pub use workers::{BLOCK, BlockBody, CallingThread, Workers};

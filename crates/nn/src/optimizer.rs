@@ -4,6 +4,7 @@ use crate::freeze::FreezePlan;
 use crate::network::Network;
 use crate::store::{Gradients, ParameterStore};
 use crate::weights::{StateDict, StateTensor, Values};
+use crate::workers::Workers;
 use std::ops::Range;
 
 /// The update rule.
@@ -135,40 +136,52 @@ impl Optimizer {
         }
     }
 
-    /// One update of the live parameters.
-    pub fn step(&mut self, store: &mut ParameterStore, gradients: &Gradients, learning_rate: f32) {
+    /// One update of the live parameters. Each number is updated by itself, so that the bits do not depend on who works.
+    pub fn step(
+        &mut self,
+        workers: &dyn Workers,
+        store: &mut ParameterStore,
+        gradients: &Gradients,
+        learning_rate: f32,
+    ) {
         self.steps += 1;
         for entry in &self.entries {
-            let parameter = store.tensor_mut(entry.tensor);
+            // Empty where the rule keeps nothing.
+            let [first, second] = [&mut self.first, &mut self.second]
+                .map(|buffer| buffer.get_mut(entry.range.clone()).unwrap_or_default());
+            let slices = [store.tensor_mut(entry.tensor), first, second];
             let gradient = &gradients.flat()[entry.range.clone()];
             let rate = learning_rate * entry.settings.learning_rate_factor;
             let decay = entry.settings.weight_decay;
             match self.rule {
-                Rule::Sgd { .. } if self.first.is_empty() => {
-                    for (p, &g) in parameter.iter_mut().zip(gradient) {
-                        *p -= rate * (g + decay * *p);
-                    }
+                Rule::Sgd { .. } if slices[1].is_empty() => {
+                    workers.for_each_block(slices, &|start, [parameter, ..]| {
+                        for (p, &g) in parameter.iter_mut().zip(&gradient[start..]) {
+                            *p -= rate * (g + decay * *p);
+                        }
+                    });
                 }
                 Rule::Sgd { momentum, nesterov } => {
-                    let velocity = &mut self.first[entry.range.clone()];
-                    for ((p, &g), v) in parameter.iter_mut().zip(gradient).zip(velocity) {
-                        let g = g + decay * *p;
-                        *v = momentum * *v + g;
-                        *p -= rate * if nesterov { g + momentum * *v } else { *v };
-                    }
+                    workers.for_each_block(slices, &|start, [parameter, velocity, _]| {
+                        for ((p, &g), v) in parameter.iter_mut().zip(&gradient[start..]).zip(velocity) {
+                            let g = g + decay * *p;
+                            *v = momentum * *v + g;
+                            *p -= rate * if nesterov { g + momentum * *v } else { *v };
+                        }
+                    });
                 }
                 Rule::AdamW { beta1, beta2, epsilon } => {
                     let steps = (self.steps - entry.joined) as i32;
                     let correction1 = (1.0 - f64::from(beta1).powi(steps)) as f32;
                     let correction2 = (1.0 - f64::from(beta2).powi(steps)).sqrt() as f32;
-                    let mean = &mut self.first[entry.range.clone()];
-                    let square = &mut self.second[entry.range.clone()];
-                    for (((p, &g), m), v) in parameter.iter_mut().zip(gradient).zip(mean).zip(square) {
-                        *p *= 1.0 - rate * decay;
-                        *m = beta1 * *m + (1.0 - beta1) * g;
-                        *v = beta2 * *v + (1.0 - beta2) * g * g;
-                        *p -= rate / correction1 * *m / (v.sqrt() / correction2 + epsilon);
-                    }
+                    workers.for_each_block(slices, &|start, [parameter, mean, square]| {
+                        for (((p, &g), m), v) in parameter.iter_mut().zip(&gradient[start..]).zip(mean).zip(square) {
+                            *p *= 1.0 - rate * decay;
+                            *m = beta1 * *m + (1.0 - beta1) * g;
+                            *v = beta2 * *v + (1.0 - beta2) * g * g;
+                            *p -= rate / correction1 * *m / (v.sqrt() / correction2 + epsilon);
+                        }
+                    });
                 }
             }
         }
@@ -242,6 +255,7 @@ mod tests {
     use crate::freeze::FrozenBatchNorm;
     use crate::network::Head;
     use crate::store::ParameterSet;
+    use crate::workers::CallingThread;
 
     #[test]
     fn a_parameter_that_joins_later_moves_as_at_a_first_step_and_the_others_as_before() {
@@ -269,7 +283,7 @@ mod tests {
             let (mut store, mut optimizer) =
                 (ParameterStore::new(&network), Optimizer::new(&network, &small, rule, settings));
             for step in 0..5 {
-                first.step(&mut alone, &ones(&small), 0.1);
+                first.step(&CallingThread, &mut alone, &ones(&small), 0.1);
                 if step == 2 {
                     optimizer = optimizer.extended(&network, &large, settings);
                     // Through a checkpoint as well.
@@ -278,9 +292,9 @@ mod tests {
                     optimizer = restored;
                 }
                 if step >= 2 {
-                    late.step(&mut alone, &ones(&joining), 0.1);
+                    late.step(&CallingThread, &mut alone, &ones(&joining), 0.1);
                 }
-                optimizer.step(&mut store, &ones(if step < 2 { &small } else { &large }), 0.1);
+                optimizer.step(&CallingThread, &mut store, &ones(if step < 2 { &small } else { &large }), 0.1);
             }
             for name in ["fc.3.weight", "fc.0.weight"] {
                 assert_ne!(value(&store, name), 0.0);

@@ -4,6 +4,7 @@
 use crate::freeze::{BatchNormMode, FreezePlan};
 use crate::network::{Network, TensorKind, TensorSpec};
 use crate::weights::{ExpectedTensor, StateDict, StateTensor, Values};
+use crate::workers::{BLOCK, Workers};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,7 +89,7 @@ impl ParameterStore {
     /// (Polyak and Juditsky 1992; `torch.optim.swa_utils.get_ema_multi_avg_fn`), and takes over the buffers that
     /// training with the plan changes, the running statistics of batch norms that look at the batch. Everything else is
     /// the same in both. Allocates nothing.
-    pub fn average(&mut self, plan: &FreezePlan, decay: f32) {
+    pub fn average(&mut self, workers: &dyn Workers, plan: &FreezePlan, decay: f32) {
         let Some(averaged) = &mut self.averaged else { return };
         for (index, spec) in self.specs.iter().enumerate() {
             if !moves(spec, index, plan) {
@@ -98,7 +99,10 @@ impl ParameterStore {
             let range = self.ranges[index].clone();
             let (into, from) = (&mut averaged.values[range.clone()], &self.live.values[range]);
             if spec.kind == TensorKind::Parameter {
-                into.iter_mut().zip(from).for_each(|(average, live)| *average += (1.0 - decay) * (live - *average));
+                workers.for_each_block([into, &mut [], &mut []], &|start, [into, ..]| {
+                    let pairs = into.iter_mut().zip(&from[start..]);
+                    pairs.for_each(|(average, live)| *average += (1.0 - decay) * (live - *average));
+                });
             } else {
                 into.copy_from_slice(from);
             }
@@ -231,6 +235,8 @@ fn moves(spec: &TensorSpec, index: usize, plan: &FreezePlan) -> bool {
 /// Gradients of the trained parameters in one flat buffer, in the network's order.
 pub struct Gradients {
     values: Vec<f32>,
+    /// The bits of a sum of squares for each block of the values: atomic, so that several threads write theirs.
+    squares: Vec<AtomicU64>,
     /// One entry a tensor of the network.
     ranges: Vec<Option<Range<usize>>>,
 }
@@ -251,7 +257,8 @@ impl Gradients {
                 })
             })
             .collect();
-        Gradients { values: vec![0.0; end], ranges }
+        let squares = (0..end.div_ceil(BLOCK)).map(|_| AtomicU64::new(0)).collect();
+        Gradients { values: vec![0.0; end], squares, ranges }
     }
 
     /// All gradients, one after the other.
@@ -261,19 +268,25 @@ impl Gradients {
 
     /// Scales all gradients down where their L2 norm, taken over all of them together, exceeds `largest`, as
     /// `torch.nn.utils.clip_grad_norm_` does: by `largest / (norm + 1e-6)`. Returns the norm before. The squares are
-    /// summed in f64 in a fixed order.
-    pub fn clip_norm(&mut self, largest: f64) -> f64 {
-        // Eight sums side by side, which is what registers hold; the order is the same on every machine.
-        let mut sums = [0.0f64; 8];
-        for chunk in self.values.chunks(sums.len()) {
-            for (sum, value) in sums.iter_mut().zip(chunk) {
-                *sum += f64::from(*value) * f64::from(*value);
+    /// summed in f64, block by block and then over the blocks in order: the same bits whoever works.
+    pub fn clip_norm(&mut self, workers: &dyn Workers, largest: f64) -> f64 {
+        let squares = &self.squares;
+        workers.for_each_block([&mut self.values, &mut [], &mut []], &|start, [values, ..]| {
+            // Eight sums side by side, which is what registers hold; the order is the same on every machine.
+            let mut sums = [0.0f64; 8];
+            for chunk in values.chunks(sums.len()) {
+                for (sum, value) in sums.iter_mut().zip(chunk) {
+                    *sum += f64::from(*value) * f64::from(*value);
+                }
             }
-        }
-        let norm = sums.iter().sum::<f64>().sqrt();
+            squares[start / BLOCK].store(sums.iter().sum::<f64>().to_bits(), Ordering::Relaxed);
+        });
+        let norm = squares.iter().map(|bits| f64::from_bits(bits.load(Ordering::Relaxed))).sum::<f64>().sqrt();
         let factor = largest / (norm + 1e-6);
         if factor < 1.0 {
-            self.values.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+            workers.for_each_block([&mut self.values, &mut [], &mut []], &|_, [values, ..]| {
+                values.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+            });
         }
         norm
     }
@@ -300,6 +313,7 @@ mod tests {
     use crate::architecture;
     use crate::freeze::FrozenBatchNorm;
     use crate::network::Head;
+    use crate::workers::CallingThread;
 
     #[test]
     fn an_average_follows_what_is_trained_and_survives_a_checkpoint() {
@@ -317,7 +331,7 @@ mod tests {
         for live in [1.0f32, 2.0, 4.0] {
             store.tensor_mut(weight).fill(live);
             store.tensor_mut(statistic).fill(live);
-            store.average(&plan, 0.75);
+            store.average(&CallingThread, &plan, 0.75);
             expected = 0.75 * expected + 0.25 * f64::from(live);
         }
         let averaged = |store: &ParameterStore, tensor| f64::from(store.tensor(ParameterSet::Averaged, tensor)[0]);

@@ -1,6 +1,6 @@
 //! Gradient clipping against PyTorch (`reference/clip_fixtures.py`).
 
-use roentgen_nn::{FreezePlan, FrozenBatchNorm, Gradients, Head, architecture};
+use roentgen_nn::{CallingThread, FreezePlan, FrozenBatchNorm, Gradients, Head, architecture};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -26,7 +26,7 @@ fn clipped_gradients_are_torchs() {
         }
         assert!(rest.is_empty());
         let largest = case["largest"].as_f64().unwrap();
-        let norm = gradients.clip_norm(largest);
+        let norm = gradients.clip_norm(&CallingThread, largest);
         let expected = case["norm"].as_f64().unwrap();
         assert!((norm - expected).abs() <= 1e-12 * expected, "{norm}, torch {expected}");
         for (found, expected) in gradients.flat().iter().zip(numbers(&case["after"])) {

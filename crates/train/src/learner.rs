@@ -169,9 +169,6 @@ impl<'a> Learner<'a> {
         if let Err(norm) = self.stepper.update(&mut self.store, rates) {
             return Err(self.not_finite("the norm of the gradients of", self.position.step + 1, norm));
         }
-        if let Some(decay) = setup.config.training.average_decay {
-            self.store.average(&stage.plan, decay);
-        }
         self.position.step += 1;
         self.position.steps_in_epoch += 1;
         let sums = &mut self.position.sums;

@@ -115,13 +115,13 @@ impl<'a> Stepper<'a> {
         Ok(sums)
     }
 
-    /// The update that follows [`Stepper::gradients_of`].
+    /// The update that follows [`Stepper::gradients_of`], of the parameters and of their average where one is kept.
     ///
     /// # Errors
     /// The norm of the gradients, where it is to be clipped and is not finite.
     pub(crate) fn update(&mut self, store: &mut ParameterStore, rates: StepRates) -> Result<(), f64> {
         if let Some(largest) = self.setup.config.training.clip_norm {
-            let norm = self.gradients.clip_norm(as_written(largest));
+            let norm = self.gradients.clip_norm(self.engine, as_written(largest));
             if !norm.is_finite() {
                 return Err(norm);
             }
@@ -129,7 +129,10 @@ impl<'a> Stepper<'a> {
         if let Some(momentum) = rates.momentum {
             self.optimizer.set_momentum(momentum);
         }
-        self.optimizer.step(store, &self.gradients, rates.learning_rate);
+        self.optimizer.step(self.engine, store, &self.gradients, rates.learning_rate);
+        if let Some(decay) = self.setup.config.training.average_decay {
+            store.average(self.engine, &self.stage.plan, decay);
+        }
         Ok(())
     }
 }

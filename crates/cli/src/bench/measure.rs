@@ -67,7 +67,7 @@ impl Subject<'_> {
                 program.read(network.output(), &mut logits)?;
                 CrossEntropy::default().losses(&logits, &labels, batch_size as f64, &mut slope, &mut losses);
                 program.backward(&store, ParameterSet::Live, &slope, gradients, false)?;
-                optimizer.step(&mut store, gradients, LEARNING_RATE);
+                optimizer.step(engine, &mut store, gradients, LEARNING_RATE);
             }
             if round > 0 {
                 seconds.push(begun.elapsed().as_secs_f64());

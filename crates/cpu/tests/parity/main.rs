@@ -251,7 +251,7 @@ fn training_differences(engine: &CpuEngine, fixture: &Training, exact: bool, sla
         let key = format!("images/{step}");
         let batch = (&key[..], &labels[..], &fixture.setting);
         let loss = loss_and_gradients(program.as_mut(), &mut store, &network, batch, &mut gradients);
-        optimizer.step(&mut store, &gradients, learning_rate);
+        optimizer.step(engine, &mut store, &gradients, learning_rate);
         differences.extend(loss_difference(&format!("loss of step {}", step + 1), loss, expected, slack));
     }
 
