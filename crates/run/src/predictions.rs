@@ -174,13 +174,17 @@ impl Computation {
     /// Where the system refuses.
     pub fn write_predictions(&self, run: &RunDirectory, split: &str, table: &PredictionTable) -> Result<(), RunError> {
         let file = run.predictions_file(split);
-        if Computation::of_predictions(run, split)?.is_some_and(|known| known != *self) {
+        let known = Computation::of_predictions(run, split)?;
+        if known.is_some_and(|known| known != *self) {
             std::fs::remove_file(&file).map_err(RunError::io(&file, "remove"))?;
         }
-        write_atomically(&run.computation_file(split), |out| {
-            serde_json::to_writer(&mut *out, self)?;
-            std::io::Write::write_all(out, b"\n")
-        })?;
+        let computation_file = run.computation_file(split);
+        if known != Some(*self) || !computation_file.is_file() {
+            write_atomically(&computation_file, |out| {
+                serde_json::to_writer(&mut *out, self)?;
+                std::io::Write::write_all(out, b"\n")
+            })?;
+        }
         table.write(&file)
     }
 }
