@@ -97,29 +97,8 @@ impl Compute {
         });
     }
 
-    /// As [`Compute::parallel`], with several ranges for each thread, of at least `least` items: who is done with its own
-    /// takes over what another has not begun. For bodies to which it is all the same how many items they get at a time.
-    ///
-    /// # Panics
-    /// As [`Compute::parallel`].
-    pub(crate) fn parallel_pieces(&self, items: usize, least: usize, body: impl Fn(Range<usize>, &mut Scratch) + Sync) {
-        let threads = self.threads();
-        let pieces = items.div_ceil(least.max(1)).min(threads * PIECES);
-        if threads == 1 || pieces <= threads {
-            return self.parallel(items, body);
-        }
-        let dealt = u32::try_from(pieces).expect("fewer pieces than 2^32, since there are fewer threads than 2^27");
-        self.pool.run_pieces(dealt, &|index, shares| {
-            with_scratch(&self.scratch[index], |scratch| {
-                while let Some(piece) = shares.take(index) {
-                    body(share(items, piece, pieces), scratch);
-                }
-            });
-        });
-    }
-
-    /// Cuts `target` into contiguous parts, each made of whole chunks of `chunk` elements, and calls `body(index of its
-    /// first chunk, part, scratch)` with each, on the threads.
+    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` elements, and calls
+    /// `body(index of its first chunk, part, scratch)` with each.
     ///
     /// # Panics
     /// Where `target` is not made of whole chunks, and as [`Compute::parallel`].
@@ -131,8 +110,8 @@ impl Compute {
     ) {
         assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} elements in chunks of {chunk}", target.len());
         let (chunks, target) = (target.len() / chunk, DisjointMut::new(target));
-        self.parallel_pieces(chunks, 1, |range, scratch| {
-            // SAFETY: the ranges are disjoint, and each is asked for once.
+        self.parallel(chunks, |range, scratch| {
+            // SAFETY: the ranges of different threads are disjoint, and each is asked for once.
             let part = unsafe { target.part(range.start * chunk..range.end * chunk) };
             body(range.start, part, scratch);
         });
@@ -168,7 +147,7 @@ impl Compute {
         };
         let blocks = len.div_ceil(block);
         // What one thread does alone need not wake the others.
-        if blocks <= 1 { run(0..blocks) } else { self.parallel_pieces(blocks, 1, |blocks, _| run(blocks)) }
+        if blocks <= 1 { run(0..blocks) } else { self.parallel(blocks, |blocks, _| run(blocks)) }
     }
 
     /// Bytes of scratch memory that it holds at present.
@@ -182,9 +161,6 @@ impl Compute {
         with_scratch(&self.scratch[self.threads() + kind as usize], body)
     }
 }
-
-/// Pieces of a thread's share where threads help each other: the wait for the last one is a small part of the job.
-const PIECES: usize = 32;
 
 /// Kinds of scratch memory that threads share.
 #[derive(Clone, Copy, Debug)]
@@ -254,7 +230,6 @@ impl GrowingBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn chunks_reach_every_thread_once_and_in_order() {
@@ -270,25 +245,6 @@ mod tests {
                 assert!(target.iter().enumerate().all(|(i, &value)| value == (i / 3) as f32));
             }
         }
-    }
-
-    #[test]
-    fn who_is_done_helps() {
-        let compute = Compute::with_isa(2, Isa::Scalar).unwrap();
-        let done = AtomicUsize::new(0);
-        compute.parallel_pieces(100, 1, |items, _| {
-            if items.contains(&0) {
-                // All others, of which half are dealt to this thread, must come to an end without it.
-                let all_others = 100 - items.len();
-                let waits = (0..50_000_000).take_while(|_| {
-                    std::thread::yield_now();
-                    done.load(Ordering::Relaxed) < all_others
-                });
-                assert!(waits.count() < 50_000_000, "nobody helped");
-            }
-            done.fetch_add(items.len(), Ordering::Relaxed);
-        });
-        assert_eq!(done.load(Ordering::Relaxed), 100);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -67,7 +67,7 @@ pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Held for the length of a job: callers on different threads take turns.
-    turn: Mutex<Shares>,
+    turn: Mutex<()>,
 }
 
 impl ThreadPool {
@@ -84,7 +84,7 @@ impl ThreadPool {
             spins: if threads <= cores { SPINS } else { 0 },
         });
         // Built up in place, so that a failing start stops and joins (in `drop`) the workers that did start.
-        let mut pool = ThreadPool { shared, workers: Vec::new(), turn: Mutex::new(Shares::new(threads)) };
+        let mut pool = ThreadPool { shared, workers: Vec::new(), turn: Mutex::new(()) };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let name = format!("kernels-{index}");
@@ -103,26 +103,11 @@ impl ThreadPool {
     /// # Panics
     /// With a task's panic, once all threads are done; and where it is called from inside a task.
     pub(crate) fn run(&self, task: &(dyn Fn(usize) + Sync)) {
-        self.run_pieces(0, &|index, _| task(index));
-    }
-
-    /// As [`ThreadPool::run`], of a job that is cut into pieces, which tasks take from what they are handed.
-    ///
-    /// # Panics
-    /// As [`ThreadPool::run`].
-    pub(crate) fn run_pieces(&self, pieces: u32, task: &(dyn Fn(usize, &Shares) + Sync)) {
         assert!(!INSIDE_TASK.get(), "a parallel kernel must not be started from inside another one");
-        let mut turn = lock(&self.turn);
-        turn.deal(pieces);
-        let shares = &*turn;
-        self.run_now(&|index| task(index, shares));
-    }
-
-    /// What [`ThreadPool::run`] does once it is its turn.
-    fn run_now(&self, task: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() {
             return inside(|| task(0));
         }
+        let _turn = lock(&self.turn);
         let task: *const (dyn Fn(usize) + Sync + '_) = task;
         // SAFETY: only the lifetime changes; nobody uses the pointer after this function has returned (see `Job`).
         let task =
@@ -196,52 +181,6 @@ fn work(shared: &Shared, index: usize) {
 /// most.
 pub(crate) fn share(items: usize, index: usize, threads: usize) -> Range<usize> {
     items * index / threads..items * (index + 1) / threads
-}
-
-/// What is left of each thread's share of a job. A thread takes its own share from the front; once it is done, it helps
-/// the others from the back of theirs. So the start of a job goes to the threads as [`share`] has it, and what a thread
-/// wrote in the last job is in its cache in the next one; but nobody waits long where a core was slower for a moment.
-pub(crate) struct Shares {
-    /// The ends of a range, the first in the upper half.
-    left: Vec<AtomicU64>,
-}
-
-impl Shares {
-    pub(crate) fn new(threads: usize) -> Shares {
-        Shares { left: (0..threads).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    /// Deals pieces `0..pieces` to the threads.
-    pub(crate) fn deal(&mut self, pieces: u32) {
-        let threads = self.left.len();
-        for (index, left) in self.left.iter_mut().enumerate() {
-            let share = share(pieces as usize, index, threads);
-            *left.get_mut() = (share.start as u64) << 32 | share.end as u64;
-        }
-    }
-
-    /// The next piece for a thread; `None` once all are taken.
-    pub(crate) fn take(&self, thread: usize) -> Option<usize> {
-        let threads = self.left.len();
-        let own = take_from(&self.left[thread], |start, end| (start, start + 1, end));
-        own.or_else(|| {
-            let others = (1..threads).map(|offset| &self.left[(thread + offset) % threads]);
-            others.into_iter().find_map(|left| take_from(left, |start, end| (end - 1, start, end - 1)))
-        })
-    }
-}
-
-/// Takes one piece of what is left; `cut` tells which, and what is left then, of a range that is not empty. The number
-/// alone is agreed on: what the pieces are made of was written before the job, and is read after it.
-fn take_from(left: &AtomicU64, cut: impl Fn(u64, u64) -> (u64, u64, u64)) -> Option<usize> {
-    let ends = |left: u64| (left >> 32, left & u64::from(u32::MAX));
-    let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-        let (start, end) = ends(left);
-        let (_, start, end) = (start < end).then(|| cut(start, end))?;
-        Some(start << 32 | end)
-    });
-    let (start, end) = ends(before.ok()?);
-    Some(cut(start, end).0 as usize)
 }
 
 /// A slice that several threads write, each in a part of its own.
@@ -338,25 +277,6 @@ mod tests {
     fn a_task_inside_a_task_is_refused() {
         let pool = ThreadPool::new(2).unwrap();
         pool.run(&|_| pool.run(&|_| {}));
-    }
-
-    #[test]
-    fn every_piece_is_taken_once_the_own_ones_first() {
-        for (pieces, threads) in [(0, 1), (5, 1), (1, 3), (64, 2), (65, 4)] {
-            let mut shares = Shares::new(threads);
-            shares.deal(pieces as u32);
-            for index in 0..threads {
-                let own = share(pieces, index, threads);
-                // One stays for those who help.
-                for piece in own.start..own.end.max(own.start + 1) - 1 {
-                    assert_eq!(shares.take(index), Some(piece));
-                }
-            }
-            let mut rest: Vec<usize> = std::iter::from_fn(|| shares.take(0)).collect();
-            rest.sort_unstable();
-            let last = |index: usize| share(pieces, index, threads).last();
-            assert_eq!(rest, (0..threads).filter_map(last).collect::<Vec<_>>());
-        }
     }
 
     #[test]

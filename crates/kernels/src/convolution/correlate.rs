@@ -213,7 +213,7 @@ impl Compute {
         let groups = correlation.target_blocks.div_ceil(V::BLOCKS);
         let parts = parts_per_unit(units, groups, self.threads());
         let target = DisjointMut::new(target);
-        self.parallel_pieces(units * parts, bands.units_at_once * parts, |items, scratch| {
+        self.parallel(units * parts, |items, scratch| {
             let mut item = items.start;
             while item < items.end {
                 // Whole units go together, as many as the panels hold; a unit cut among threads goes alone.
