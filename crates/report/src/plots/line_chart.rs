@@ -7,7 +7,10 @@ use serde::Serialize;
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 290.0;
+/// Where the curves begin, unless the labels before them need more.
 const LEFT: f64 = 62.0;
+/// What the vertical axis's name and the gaps about its labels take.
+const BESIDE_LABELS: f64 = 28.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
@@ -138,11 +141,13 @@ impl LineChart<'_> {
         let high = values().fold(f64::NEG_INFINITY, |high, &(_, value)| high.max(value));
         let horizontal = axis(first, last);
         let vertical = self.scale.axis(low, high);
-        let legend = self.legend();
+        let widest = vertical.ticks.iter().map(|(_, label)| text_width(label)).fold(0.0, f64::max);
+        let left = LEFT.max(BESIDE_LABELS + widest);
+        let legend = self.legend(left);
         // A longer legend moves everything below it down.
         let shift = legend.last().map_or(0.0, |entry| entry.y - LEGEND);
         let (top, bottom) = (TOP + shift, BOTTOM + shift);
-        let x = |value: f64| LEFT + 8.0 + horizontal.position(value) * (RIGHT - LEFT - 16.0);
+        let x = |value: f64| left + 8.0 + horizontal.position(value) * (RIGHT - left - 16.0);
         let y = |value: f64| bottom - vertical.position(value) * (bottom - top);
 
         let drawing = Drawing {
@@ -152,7 +157,7 @@ impl LineChart<'_> {
             description: printable(&self.description),
             width: WIDTH,
             height: HEIGHT + shift,
-            left: LEFT,
+            left,
             right: RIGHT,
             top,
             bottom,
@@ -173,13 +178,13 @@ impl LineChart<'_> {
     }
 
     /// The entries from left to right, in as many lines as they need.
-    fn legend(&self) -> Vec<LegendEntry<'_>> {
-        let (mut x, mut y) = (LEFT, LEGEND);
+    fn legend(&self, left: f64) -> Vec<LegendEntry<'_>> {
+        let (mut x, mut y) = (left, LEGEND);
         let mut entries = Vec::new();
         for Series { label, role, .. } in &self.series {
             let width = 34.0 + text_width(label);
-            if x > LEFT && x + width > WIDTH {
-                (x, y) = (LEFT, y + LEGEND_LINE);
+            if x > left && x + width > WIDTH {
+                (x, y) = (left, y + LEGEND_LINE);
             }
             entries.push(LegendEntry { role: *role, label, x: coordinate(x), y });
             x += width + 16.0;
@@ -270,6 +275,23 @@ mod tests {
     }
 
     #[test]
+    fn long_numbers_do_not_run_into_the_name_of_their_axis() {
+        let left_of = |low: f64, high: f64| {
+            let picture = chart(Scale::Loss, vec![(1, low), (2, high)]).draw("loss.svg").unwrap().unwrap();
+            let document = roxmltree::Document::parse(&picture.file).unwrap();
+            let rows = document.descendants().filter(|node| node.attribute("class") == Some("row"));
+            let lefts = rows.map(|row| {
+                row.attribute("x").unwrap().parse::<f64>().unwrap() - text_width(row.text().unwrap_or_default())
+            });
+            lefts.fold(f64::INFINITY, f64::min)
+        };
+        // The name is written upwards, and ends 4 units right of 14.
+        for (low, high) in [(0.5, 0.9), (0.6712, 0.6893), (0.50312, 0.50315)] {
+            assert!(left_of(low, high) > 18.0, "{} for {low} to {high}", left_of(low, high));
+        }
+    }
+
+    #[test]
     fn a_long_legend_takes_several_lines_above_the_curves() {
         let labels: Vec<String> = (0..6).map(|number| format!("a row of the table, number {number}")).collect();
         let mut chart = chart(Scale::Loss, Vec::new());
@@ -277,7 +299,7 @@ mod tests {
         chart.series = (labels.iter().enumerate().map(numbered))
             .map(|(number, label)| Series { label, role: Role::Numbered(number), points: vec![(1, 0.5), (2, 0.4)] })
             .collect();
-        let legend = chart.legend();
+        let legend = chart.legend(LEFT);
         assert!(legend.windows(2).all(|pair| pair[0].y <= pair[1].y) && legend[5].y > legend[0].y);
         let below = legend[5].y;
         let picture = chart.draw("loss.svg").unwrap().unwrap();
