@@ -366,6 +366,7 @@ impl<'a> Search<'a> {
                     figures.push(self.validation(candidate, seed, epochs)?);
                 }
             }
+            let trainings = figures.len();
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let (losses, accuracies): (Vec<f64>, Vec<f64>) = figures.into_iter().unzip();
             candidates.push(CandidateResult {
@@ -376,7 +377,7 @@ impl<'a> Search<'a> {
                 seconds_per_epoch: mean(&seconds),
                 validation_loss: mean(&losses),
                 validation_accuracy: mean(&accuracies),
-                seeds: if finalists.contains(&candidate) { self.seeds.len() } else { 0 },
+                seeds: trainings,
                 failed: failed[candidate].clone(),
             });
         }

@@ -44,7 +44,8 @@ pub struct CandidateResult {
     pub validation_loss: f64,
     /// Validation accuracy, mean over its trainings, in `[0, 1]`.
     pub validation_accuracy: f64,
-    /// Trainings of the full length, one a seed; 0 for a candidate that was given up before.
+    /// Trainings that its figures are the mean of, one a seed: 1 for a candidate that was given up before the full
+    /// length, 0 for one that failed.
     pub seeds: usize,
     /// Why it cannot be trained, where it cannot.
     pub failed: Option<String>,

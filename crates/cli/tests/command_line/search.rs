@@ -95,6 +95,11 @@ fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
             roentgen(folder.path(), &["evaluate", &path, "--data", "copy"]).fails(2, &["train it as a run by itself"]);
         }
     }
+    // A candidate that was given up was trained once, the winner with both seeds.
+    for candidate in results(&folder.path().join("whole"))["candidates"].as_array().unwrap() {
+        let trainings = if candidate["name"] == winner.as_str() { 2 } else { 1 };
+        assert_eq!(candidate["seeds"], trainings, "{candidate}");
+    }
     // Finished, it stays as it is.
     let frontier = std::fs::read(folder.path().join("whole/frontier.csv")).unwrap();
     let again = search(folder.path(), &whole).succeeds();
