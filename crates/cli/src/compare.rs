@@ -3,6 +3,7 @@
 use crate::arguments::Compare;
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{positive_class, predictions, resampling};
+use crate::search;
 use roentgen_eval::{Differences, Metrics, differences, format_comparison};
 use roentgen_run::RunDirectory;
 use roentgen_run::predictions::{Prediction, PredictionTable};
@@ -70,6 +71,9 @@ pub fn run(arguments: &Compare) -> Outcome {
 fn read_table(run: &RunDirectory, split: &str) -> Outcome<(PathBuf, PredictionTable)> {
     let file = run.predictions_file(split);
     if !file.is_file() {
+        if split == "test" {
+            search::refuse_sealed(run)?;
+        }
         let path = run.path().display();
         return Err(Failure::call(format!(
             "{path}: no predictions for `{split}`; make them with roentgen evaluate {path} --split {split}"

@@ -7,7 +7,7 @@ use crate::arguments::Computation;
 use crate::display::displayed;
 use crate::failure::{Failure, Outcome};
 use crate::predict::listed;
-use crate::{progress, resolve, start};
+use crate::{progress, resolve, search, start};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use record::{Record, Setting};
@@ -16,6 +16,7 @@ use roentgen_data::{Augment, Image, Limits, Transform, decode, decode_frame};
 use roentgen_infer::explain::{Curves, Explainer, Explanation, LungField, Method};
 use roentgen_infer::{Model, Predictor};
 use roentgen_report::{HeatPicture, file_name_part, write_removal_curves};
+use roentgen_run::RunDirectory;
 use roentgen_run::directory::write_atomically;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -229,6 +230,7 @@ struct Explaining {
 
 impl Explaining {
     fn new(arguments: &Explain) -> Outcome<Explaining> {
+        search::refuse_sealed(&RunDirectory::new(&arguments.run))?;
         let model = Model::open(&arguments.run)?;
         let classes = &model.description.classes;
         let class = match &arguments.class {

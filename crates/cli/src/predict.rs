@@ -7,7 +7,7 @@ use self::batch::{BadFile, Job};
 use self::unfinished::Origin;
 use crate::arguments::{Format, Predict};
 use crate::failure::{Failure, Outcome};
-use crate::{resolve, start};
+use crate::{resolve, search, start};
 use roentgen_data::{DataError, Listing, is_image_file};
 use roentgen_infer::{FilePrediction, Model, Predictor};
 use roentgen_run::RunDirectory;
@@ -52,7 +52,10 @@ pub fn run(arguments: &Predict) -> Outcome {
             (model, EngineSettings::default(), file.clone(), arguments.paths.as_slice())
         }
         _ => match arguments.paths.split_first() {
-            Some((run, images)) => (Model::open(run)?, resolve::engine_settings(run)?, model_file(run), images),
+            Some((run, images)) => {
+                search::refuse_sealed(&RunDirectory::new(run))?;
+                (Model::open(run)?, resolve::engine_settings(run)?, model_file(run), images)
+            }
             None => return Err(Failure::call("no model: give a run directory, or --arch with --weights")),
         },
     };

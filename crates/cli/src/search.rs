@@ -490,14 +490,14 @@ pub fn seal(run: &RunDirectory) -> Outcome {
     Ok(write_atomically(&run.seal_file(), |file| file.write_all(text))?)
 }
 
-/// Refuses to look at the test images of a sealed run.
+/// Refuses to look at images with a sealed run: they may be its test images, whatever they are called.
 pub fn refuse_sealed(run: &RunDirectory) -> Outcome {
     let seal: &Path = &run.seal_file();
     match seal.is_file() {
         false => Ok(()),
         true => Err(Failure::call(format!(
             "{}: the run belongs to a search, which chooses its winner without the test images; only the winner's are \
-             looked at, after the choice. Evaluate it on its own --split validation; for other data train it as a run by itself",
+             looked at, after the choice. Evaluate it on its own --split validation; for other images train it as a run by itself",
             run.path().display()
         ))),
     }

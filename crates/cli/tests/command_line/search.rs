@@ -93,6 +93,19 @@ fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
         if !is_winner {
             // Nor by way of a copy that is not quite the same.
             roentgen(folder.path(), &["evaluate", &path, "--data", "copy"]).fails(2, &["train it as a run by itself"]);
+            // Nor as files without a split.
+            let files = ["data/test/normal", "--out", "answers.csv"];
+            for call in [&["predict", &path, "data/test/normal"][..], &["predict", &path, files[0], files[1], files[2]]]
+            {
+                let refused = roentgen(folder.path(), call);
+                assert_eq!(refused.stdout, "");
+                refused.fails(2, &[&path, "chooses its winner without the test images"]);
+            }
+            let explain = ["explain", &path, "data/test/normal/00.png", "--out", "maps"];
+            roentgen(folder.path(), &explain).fails(2, &["chooses its winner without the test images"]);
+            assert!(!folder.path().join("answers.csv").exists() && !folder.path().join("maps").exists());
+            let winners = format!("whole/runs/{winner}-seed-0");
+            roentgen(folder.path(), &["compare", &winners, &path]).fails(2, &["chooses its winner without"]);
         }
     }
     // A candidate that was given up was trained once, the winner with both seeds.
