@@ -156,26 +156,35 @@ pub fn weight_file(weights: &str, architecture: &str) -> Outcome<Option<PathBuf>
     match weights {
         "none" => Ok(None),
         "imagenet" => fetch(architecture).map(Some),
-        path => {
-            let path = Path::new(path);
-            if path.is_dir() {
-                let model = RunDirectory::open(path)?.model_file();
-                if !model.is_file() {
-                    return Err(Failure::work(format!(
-                        "{}: the run has no model.safetensors yet: finish it with --resume",
-                        path.display()
-                    )));
-                }
-                Ok(Some(model))
-            } else if path.is_file() {
-                Ok(Some(path.to_owned()))
-            } else {
-                Err(Failure::call(format!(
-                    "--weights {}: no such file or run; expected imagenet, none, a weight file, or a run directory",
-                    path.display()
-                )))
-            }
-        }
+        path => local_weight_file(Path::new(path)).map(Some),
+    }
+}
+
+/// Whether the weight file that `--weights` names is there, or can be asked for when a run begins with it.
+pub fn check_weights(weights: &str) -> Outcome {
+    match weights {
+        "none" | "imagenet" => Ok(()),
+        path => local_weight_file(Path::new(path)).map(|_| ()),
+    }
+}
+
+fn local_weight_file(path: &Path) -> Outcome<PathBuf> {
+    if path.is_dir() {
+        let model = RunDirectory::open(path)?.model_file();
+        return match model.is_file() {
+            true => Ok(model),
+            false => Err(Failure::work(format!(
+                "{}: the run has no model.safetensors yet: finish it with --resume",
+                path.display()
+            ))),
+        };
+    }
+    match path.is_file() {
+        true => Ok(path.to_owned()),
+        false => Err(Failure::call(format!(
+            "--weights {}: no such file or run; expected imagenet, none, a weight file, or a run directory",
+            path.display()
+        ))),
     }
 }
 

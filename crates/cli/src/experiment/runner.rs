@@ -85,13 +85,16 @@ impl Runner {
         Runner { searches: true, ..self }
     }
 
-    /// Checks, before anything is trained, what can be known wrong: settings against data, and folders that hold runs
-    /// of other settings.
+    /// Checks, before anything is trained, what can be known wrong: settings against data, start weights that are not
+    /// there, and folders that hold runs of other settings.
     pub fn check(&mut self, jobs: &[Job]) -> Outcome {
         for job in jobs {
             self.data(&job.config).map_err(|failure| failure.about(&job.name))?;
             let data = self.data(&job.config)?;
             Setup::check(&job.config, &data.manifest).map_err(|error| Failure::from(error).about(&job.name))?;
+            if !job.is_finished() {
+                start::check_weights(&job.config.network.weights).map_err(|failure| failure.about(&job.name))?;
+            }
             refuse_other_settings(job, self.searches)?;
             refuse_other_data(job, &data)?;
         }
