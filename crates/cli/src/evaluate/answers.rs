@@ -72,15 +72,12 @@ impl Answering {
                 place.push(model);
             }
             left = later;
+            if let (several @ 2.., behind) = (taken.len(), together.behind_prefix()) {
+                eprintln!("evaluating {several} models in one pass, {behind} of them behind one frozen prefix");
+            }
             for (question, answers) in questions.iter().zip(&mut answers) {
-                let several = match (taken.len(), together.behind_prefix()) {
-                    (1, _) => String::new(),
-                    (models, behind) => format!("{models} models, {behind} of them behind one prefix, "),
-                };
-                let bar = progress::bar(
-                    question.rows.len() as u64,
-                    &format!("evaluating {several}{{wide_bar}} {{pos}}/{{len}} images, {{eta}} left"),
-                );
+                let bar =
+                    progress::bar(question.rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
                 let logits = together.rows(&question.manifest, question.rows.clone(), |done| {
                     bar.set_position(done as u64);
                     true

@@ -89,6 +89,8 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
         answer.stdout
     );
     assert!(answer.stderr.contains("2 runs in step (head-seed-0, layer4-seed-0)"), "{}", answer.stderr);
+    let words = "evaluating 2 models in one pass, 2 of them behind one frozen prefix";
+    assert_eq!(answer.stderr.matches(words).count(), 1, "{}", answer.stderr);
     let expected = outcome(&folder.path().join("whole"));
     let page = std::fs::read_to_string(folder.path().join("whole/report.html")).unwrap();
     assert!(page.contains("head-seed-0&#x2f;report.html") && page.contains("Which differences hold"));
@@ -129,6 +131,15 @@ fn killed_at_any_moment_an_experiment_ends_with_the_same_files() {
     let again = experiment(folder.path(), &["--out", "whole"]).succeeds();
     assert_eq!(std::fs::metadata(&model).unwrap().modified().unwrap(), written);
     assert!(!again.stderr.contains("epoch"), "{}", again.stderr);
+    // Killed while rows were evaluated, of which one has answered for the validation images and one has not.
+    for (row, file) in
+        [("head", "metrics-test.json"), ("layer4", "metrics-test.json"), ("layer4", "predictions-validation.csv")]
+    {
+        std::fs::remove_file(folder.path().join(format!("whole/runs/{row}-seed-0/{file}"))).unwrap();
+    }
+    let again = experiment(folder.path(), &["--out", "whole"]).succeeds();
+    assert!(again.stderr.contains(words), "{}", again.stderr);
+    assert!(outcome(&folder.path().join("whole")) == expected);
     // Another row joins without the others being touched; other settings do not.
     let longer = FILE.to_owned() + "\n[[row]]\nname = \"bn\"\nfreeze.unfreeze = [\"layer4.1.bn2\", \"head\"]\n";
     std::fs::write(folder.path().join("tiny.toml"), longer).unwrap();
@@ -261,6 +272,9 @@ fn what_is_wrong_in_the_file_is_named_with_its_line() {
     );
     let threads = "freeze.unfreeze = [\"all\"]\nengine.threads = 1";
     refusal("freeze.unfreeze = [\"all\"]", threads, &[], &["row `all` sets engine.threads", "[base]"]);
+    let nowhere = "name = \"layer4\"\nnetwork.weights = \"nowhere.pth\"";
+    let words = ["tiny.toml, line 24", "layer4-seed-0: --weights nowhere.pth: no such file or run"];
+    refusal("name = \"layer4\"", nowhere, &[], &words);
     refusal("", "", &["--seeds", "1,1"], &["give each seed once"]);
     refusal("", "", &["--folds", "2"], &["2 folds: give 3 at least"]);
     let folder = prepared(FILE);
