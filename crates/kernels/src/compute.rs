@@ -97,8 +97,35 @@ impl Compute {
         });
     }
 
-    /// Cuts `target` into one contiguous part per thread, each made of whole chunks of `chunk` elements, and calls
-    /// `body(index of its first chunk, part, scratch)` with each.
+    /// As [`Compute::parallel`], with several ranges for each thread, all of one length but the last, which is a multiple of
+    /// `unit`: who is done with its own takes over what another has not begun. Where there are too few units for that,
+    /// each thread gets one range. For bodies to which it is all the same how many items they get at a time; they find
+    /// their scratch memory grown after the first call, since the first range of each thread is nobody else's.
+    ///
+    /// # Panics
+    /// As [`Compute::parallel`].
+    pub(crate) fn parallel_pieces(&self, items: usize, unit: usize, body: impl Fn(Range<usize>, &mut Scratch) + Sync) {
+        let threads = self.threads();
+        let units = items.div_ceil(unit);
+        if threads == 1 || units < threads * FEWEST_PIECES {
+            return self.parallel(items, body);
+        }
+        let piece = units.div_ceil(threads * MOST_PIECES) * unit;
+        let pieces =
+            u32::try_from(items.div_ceil(piece)).expect("fewer pieces than 2^32, threads being fewer than 2^27");
+        self.pool.run_pieces(pieces, &|index, shares| {
+            with_scratch(&self.scratch[index], |scratch| {
+                let mut next = shares.first(index);
+                while let Some(at) = next {
+                    body(at * piece..items.min((at + 1) * piece), scratch);
+                    next = shares.take(index);
+                }
+            });
+        });
+    }
+
+    /// Cuts `target` into contiguous parts, each made of whole chunks of `chunk` elements, and calls `body(index of its
+    /// first chunk, part, scratch)` with each, on the threads. Each chunk is taken to be much work.
     ///
     /// # Panics
     /// Where `target` is not made of whole chunks, and as [`Compute::parallel`].
@@ -108,10 +135,34 @@ impl Compute {
         chunk: usize,
         body: impl Fn(usize, &mut [E], &mut Scratch) + Sync,
     ) {
+        self.parallel_parts(target, chunk, 1, body);
+    }
+
+    /// As [`Compute::parallel_chunks`], with `body(index of its first element, part)`, where each element is little work.
+    ///
+    /// # Panics
+    /// As [`Compute::parallel_chunks`].
+    pub(crate) fn parallel_elements<E: Send>(
+        &self,
+        target: &mut [E],
+        chunk: usize,
+        body: impl Fn(usize, &mut [E]) + Sync,
+    ) {
+        self.parallel_parts(target, chunk, FEWEST_ELEMENTS / chunk, |first, part, _| body(first * chunk, part));
+    }
+
+    /// As [`Compute::parallel_chunks`], with parts that are worth it from `unit` chunks on.
+    fn parallel_parts<E: Send>(
+        &self,
+        target: &mut [E],
+        chunk: usize,
+        unit: usize,
+        body: impl Fn(usize, &mut [E], &mut Scratch) + Sync,
+    ) {
         assert!(chunk > 0 && target.len().is_multiple_of(chunk), "{} elements in chunks of {chunk}", target.len());
         let (chunks, target) = (target.len() / chunk, DisjointMut::new(target));
-        self.parallel(chunks, |range, scratch| {
-            // SAFETY: the ranges of different threads are disjoint, and each is asked for once.
+        self.parallel_pieces(chunks, unit, |range, scratch| {
+            // SAFETY: the ranges are disjoint, and each is asked for once.
             let part = unsafe { target.part(range.start * chunk..range.end * chunk) };
             body(range.start, part, scratch);
         });
@@ -122,8 +173,8 @@ impl Compute {
     /// may be empty instead: so are its parts then.
     ///
     /// # Panics
-    /// Where a slice that is not empty is shorter than another, or `block` is 0; with a panic of `body`; and where it is
-    /// called from inside another kernel.
+    /// Where a slice that is not empty is shorter than another, or `block` is 0; with a panic of `body`; and where several
+    /// blocks are asked for from inside another kernel.
     pub fn for_each_block<const SLICES: usize>(
         &self,
         block: usize,
@@ -147,7 +198,7 @@ impl Compute {
         };
         let blocks = len.div_ceil(block);
         // What one thread does alone need not wake the others.
-        if blocks <= 1 { run(0..blocks) } else { self.parallel(blocks, |blocks, _| run(blocks)) }
+        if blocks <= 1 { run(0..blocks) } else { self.parallel_pieces(blocks, 1, |blocks, _| run(blocks)) }
     }
 
     /// Bytes of scratch memory that it holds at present.
@@ -161,6 +212,14 @@ impl Compute {
         with_scratch(&self.scratch[self.threads() + kind as usize], body)
     }
 }
+
+/// Pieces of a thread's share where threads help each other: the most, so that to take one costs nothing beside it; and
+/// the fewest, so that the wait for the last one is a small part of the job.
+const MOST_PIECES: usize = 32;
+const FEWEST_PIECES: usize = 8;
+
+/// Elements of a piece at least, where each is little work: as many as a thread goes through in some microseconds.
+const FEWEST_ELEMENTS: usize = 4096;
 
 /// Kinds of scratch memory that threads share.
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +289,7 @@ impl GrowingBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn chunks_reach_every_thread_once_and_in_order() {
@@ -245,6 +305,25 @@ mod tests {
                 assert!(target.iter().enumerate().all(|(i, &value)| value == (i / 3) as f32));
             }
         }
+    }
+
+    #[test]
+    fn who_is_done_helps() {
+        let compute = Compute::with_isa(2, Isa::Scalar).unwrap();
+        let done = AtomicUsize::new(0);
+        compute.parallel_pieces(100, 1, |items, _| {
+            if items.contains(&0) {
+                // All others, of which half are dealt to this thread, must come to an end without it.
+                let all_others = 100 - items.len();
+                let waits = (0..50_000_000).take_while(|_| {
+                    std::thread::yield_now();
+                    done.load(Ordering::Relaxed) < all_others
+                });
+                assert!(waits.count() < 50_000_000, "nobody helped");
+            }
+            done.fetch_add(items.len(), Ordering::Relaxed);
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 100);
     }
 
     #[test]

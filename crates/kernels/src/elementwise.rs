@@ -10,7 +10,7 @@ impl Compute {
     /// # Panics
     /// Where `x` is not made of whole blocks of 16.
     pub fn relu<E: Element>(&self, x: &mut [E]) {
-        self.parallel_chunks(x, LANES, |_, x, _| relu(self.isa(), x));
+        self.parallel_elements(x, LANES, |_, x| relu(self.isa(), x));
     }
 
     /// The gradient of a ReLU, in place, from the ReLU's *output*: `dy` becomes 0 where `y <= 0` and stays elsewhere.
@@ -20,9 +20,7 @@ impl Compute {
     /// Where the lengths differ or are not whole blocks of 16.
     pub fn relu_backward<E: Element>(&self, y: &[E], dy: &mut [E]) {
         check_len("y", y.len(), dy.len());
-        self.parallel_chunks(dy, LANES, |first, dy, _| {
-            relu_backward(self.isa(), &y[first * LANES..][..dy.len()], dy);
-        });
+        self.parallel_elements(dy, LANES, |first, dy| relu_backward(self.isa(), &y[first..][..dy.len()], dy));
     }
 
     /// `y = a + b`, or `max(a + b, 0)` where `relu` is set: the same bits as [`Compute::relu`] afterwards.
@@ -32,8 +30,8 @@ impl Compute {
     pub fn add<E: Element>(&self, a: &[E], b: &[E], relu: bool, y: &mut [E]) {
         check_len("a", a.len(), y.len());
         check_len("b", b.len(), y.len());
-        self.parallel_chunks(y, LANES, |first, y, _| {
-            let range = first * LANES..first * LANES + y.len();
+        self.parallel_elements(y, LANES, |first, y| {
+            let range = first..first + y.len();
             add(self.isa(), &a[range.clone()], &b[range], relu, y);
         });
     }
@@ -44,9 +42,7 @@ impl Compute {
     /// Where the lengths differ or are not whole blocks of 16.
     pub fn accumulate<E: Element>(&self, src: &[E], dst: &mut [E]) {
         check_len("src", src.len(), dst.len());
-        self.parallel_chunks(dst, LANES, |first, dst, _| {
-            accumulate(self.isa(), &src[first * LANES..][..dst.len()], dst);
-        });
+        self.parallel_elements(dst, LANES, |first, dst| accumulate(self.isa(), &src[first..][..dst.len()], dst));
     }
 
     /// `x *= mask`: a dropout, whose mask holds 0 and 1 / (1 - probability), forwards and backwards.
@@ -55,7 +51,7 @@ impl Compute {
     /// Where the lengths differ or are not whole blocks of 16.
     pub fn multiply<E: Element>(&self, mask: &[f32], x: &mut [E]) {
         check_len("mask", mask.len(), x.len());
-        self.parallel_chunks(x, LANES, |first, x, _| multiply(self.isa(), &mask[first * LANES..][..x.len()], x));
+        self.parallel_elements(x, LANES, |first, x| multiply(self.isa(), &mask[first..][..x.len()], x));
     }
 }
 

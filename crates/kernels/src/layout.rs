@@ -69,7 +69,7 @@ impl Compute {
     /// Where the lengths differ.
     pub fn convert<S: Element, T: Element>(&self, src: &[S], dst: &mut [T]) {
         check_len("src", src.len(), dst.len());
-        self.parallel_chunks(dst, 1, |first, part, _| convert(self.isa(), &src[first..][..part.len()], part));
+        self.parallel_elements(dst, 1, |first, part| convert(self.isa(), &src[first..][..part.len()], part));
     }
 
     /// Turns plain `[batch, channels, positions]` into blocked `[batch, blocks, positions, 16]`, tails zero.

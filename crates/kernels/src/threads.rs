@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -67,7 +67,7 @@ pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Held for the length of a job: callers on different threads take turns.
-    turn: Mutex<()>,
+    turn: Mutex<Shares>,
 }
 
 impl ThreadPool {
@@ -84,7 +84,7 @@ impl ThreadPool {
             spins: if threads <= cores { SPINS } else { 0 },
         });
         // Built up in place, so that a failing start stops and joins (in `drop`) the workers that did start.
-        let mut pool = ThreadPool { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        let mut pool = ThreadPool { shared, workers: Vec::new(), turn: Mutex::new(Shares::new(threads)) };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let name = format!("kernels-{index}");
@@ -103,11 +103,26 @@ impl ThreadPool {
     /// # Panics
     /// With a task's panic, once all threads are done; and where it is called from inside a task.
     pub(crate) fn run(&self, task: &(dyn Fn(usize) + Sync)) {
+        self.run_pieces(0, &|index, _| task(index));
+    }
+
+    /// As [`ThreadPool::run`], of a job that is cut into pieces, which tasks take from what they are handed.
+    ///
+    /// # Panics
+    /// As [`ThreadPool::run`].
+    pub(crate) fn run_pieces(&self, pieces: u32, task: &(dyn Fn(usize, &Shares) + Sync)) {
         assert!(!INSIDE_TASK.get(), "a parallel kernel must not be started from inside another one");
+        let mut turn = lock(&self.turn);
+        turn.deal(pieces);
+        let shares = &*turn;
+        self.run_now(&|index| task(index, shares));
+    }
+
+    /// What [`ThreadPool::run`] does once it is its turn.
+    fn run_now(&self, task: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() {
             return inside(|| task(0));
         }
-        let _turn = lock(&self.turn);
         let task: *const (dyn Fn(usize) + Sync + '_) = task;
         // SAFETY: only the lifetime changes; nobody uses the pointer after this function has returned (see `Job`).
         let task =
@@ -181,6 +196,69 @@ fn work(shared: &Shared, index: usize) {
 /// most.
 pub(crate) fn share(items: usize, index: usize, threads: usize) -> Range<usize> {
     items * index / threads..items * (index + 1) / threads
+}
+
+/// What is left of each thread's share of a job. A thread takes its own share from the front; once it is done, it helps
+/// the others from the back of theirs. So the start of a job goes to the threads as [`share`] has it, and what a thread
+/// wrote in the last job is in its cache in the next one; but nobody waits long where a core was slower for a moment.
+///
+/// The first piece of a share is nobody else's: the job waits for every thread in any case, and what a thread allocates
+/// for a kind of piece it allocates in the first job of that kind.
+pub(crate) struct Shares {
+    pieces: u32,
+    left: Vec<Left>,
+}
+
+/// The ends of a range, the first in the upper half. A cache line of its own: threads do not wait for each other's counts.
+#[repr(align(64))]
+struct Left(AtomicU64);
+
+impl Shares {
+    fn new(threads: usize) -> Shares {
+        Shares { pieces: 0, left: (0..threads).map(|_| Left(AtomicU64::new(0))).collect() }
+    }
+
+    /// Deals pieces `0..pieces` to the threads.
+    fn deal(&mut self, pieces: u32) {
+        self.pieces = pieces;
+        for index in 0..self.left.len() {
+            let share = self.share(index);
+            let rest = (share.start + 1).min(share.end);
+            *self.left[index].0.get_mut() = (rest as u64) << 32 | share.end as u64;
+        }
+    }
+
+    fn share(&self, thread: usize) -> Range<usize> {
+        share(self.pieces as usize, thread, self.left.len())
+    }
+
+    /// The first piece of a thread's own share, to be asked for once; `None` where it has none.
+    pub(crate) fn first(&self, thread: usize) -> Option<usize> {
+        self.share(thread).next()
+    }
+
+    /// The next piece for a thread; `None` once all are taken.
+    pub(crate) fn take(&self, thread: usize) -> Option<usize> {
+        let threads = self.left.len();
+        let own = take_from(&self.left[thread].0, |start, end| (start, start + 1, end));
+        own.or_else(|| {
+            let mut others = (1..threads).map(|offset| &self.left[(thread + offset) % threads].0);
+            others.find_map(|left| take_from(left, |start, end| (end - 1, start, end - 1)))
+        })
+    }
+}
+
+/// Takes one piece of what is left; `cut` tells which, and what is left then, of a range that is not empty. The number
+/// alone is agreed on: what the pieces are made of was written before the job, and is read after it.
+fn take_from(left: &AtomicU64, cut: impl Fn(u64, u64) -> (u64, u64, u64)) -> Option<usize> {
+    let ends = |left: u64| (left >> 32, left & u64::from(u32::MAX));
+    let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+        let (start, end) = ends(left);
+        let (_, start, end) = (start < end).then(|| cut(start, end))?;
+        Some(start << 32 | end)
+    });
+    let (start, end) = ends(before.ok()?);
+    Some(cut(start, end).0 as usize)
 }
 
 /// A slice that several threads write, each in a part of its own.
@@ -277,6 +355,68 @@ mod tests {
     fn a_task_inside_a_task_is_refused() {
         let pool = ThreadPool::new(2).unwrap();
         pool.run(&|_| pool.run(&|_| {}));
+    }
+
+    #[test]
+    fn own_pieces_come_first_then_the_last_ones_of_others() {
+        for (pieces, threads) in [(0, 1), (5, 1), (1, 3), (64, 2), (65, 4)] {
+            let mut shares = Shares::new(threads);
+            shares.deal(pieces as u32);
+            let mut left = Vec::new();
+            for index in 0..threads {
+                let own = share(pieces, index, threads);
+                assert_eq!(shares.first(index), own.clone().next());
+                // One stays for those who help.
+                for piece in own.clone().skip(1).take(own.len().saturating_sub(2)) {
+                    assert_eq!(shares.take(index), Some(piece));
+                }
+                left.extend(own.skip(1).last());
+            }
+            let rest: Vec<usize> = std::iter::from_fn(|| shares.take(0)).collect();
+            assert_eq!(rest, left);
+        }
+    }
+
+    #[test]
+    fn every_piece_is_taken_once_whoever_takes_it() {
+        const THREADS: usize = 4;
+        let pool = ThreadPool::new(THREADS).unwrap();
+        for pieces in [0, 1, THREADS, 1_000] {
+            let taken: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+            pool.run_pieces(pieces as u32, &|index, shares| {
+                // All but one begin with the others' pieces, so that they meet at the same shares.
+                let helped = if index == 0 { None } else { shares.take((index + 1) % THREADS) };
+                let own = std::iter::from_fn(|| shares.take(index));
+                for piece in shares.first(index).into_iter().chain(helped).chain(own) {
+                    taken[piece].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            assert!(taken.iter().all(|times| times.load(Ordering::Relaxed) == 1), "{pieces} pieces: {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_piece_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = ThreadPool::new(2).unwrap();
+        let work = |bad: usize| {
+            let done = AtomicUsize::new(0);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run_pieces(64, &|index, shares| {
+                    let mut next = shares.first(index);
+                    while let Some(piece) = next {
+                        assert_ne!(piece, bad, "a bad piece");
+                        done.fetch_add(1, Ordering::Relaxed);
+                        next = shares.take(index);
+                    }
+                });
+            }));
+            (result.is_ok(), done.load(Ordering::Relaxed))
+        };
+        assert_eq!(work(70), (true, 64));
+        for bad in [0, 31, 32, 63] {
+            assert!(!work(bad).0, "piece {bad}");
+        }
+        assert_eq!(work(70), (true, 64), "after panics");
     }
 
     #[test]

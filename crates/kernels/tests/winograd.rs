@@ -304,24 +304,26 @@ fn an_image_of_a_thousand_pixels_agrees_with_direct_convolution() {
 
 #[test]
 fn an_image_has_the_same_bits_in_any_company() {
-    let shape = shape(33, 48, [14, 10], 1);
-    let whole = Case::new(shape, 5);
-    on_every_machine(|compute| {
-        let y = whole.forward(compute, &ConvFinish::default());
-        let mut dx = unwritten(whole.x.blocked.len());
-        whole.data_gradient(compute, None, &mut dx, false);
-        for image in 0..5 {
-            let one = whole.images(image..image + 1);
-            let len = shape.output_len();
-            let alone = one.forward(compute, &ConvFinish::default());
-            assert_same_bits("forward", &alone, &y[image * len..][..len]);
-            let len = shape.input_len();
-            let mut alone = unwritten(len);
-            one.data_gradient(compute, None, &mut alone, false);
-            assert_same_bits("data gradient", &alone, &dx[image * len..][..len]);
-        }
-        y
-    });
+    // Few tiles, of which each thread gets a share; and so many that threads take over each other's.
+    for (shape, batch) in [(shape(33, 48, [14, 10], 1), 5), (shape(17, 16, [28, 26], 1), 26)] {
+        let whole = Case::new(shape, batch);
+        on_every_machine(|compute| {
+            let y = whole.forward(compute, &ConvFinish::default());
+            let mut dx = unwritten(whole.x.blocked.len());
+            whole.data_gradient(compute, None, &mut dx, false);
+            for image in (0..5).chain([batch - 1]) {
+                let one = whole.images(image..image + 1);
+                let len = shape.output_len();
+                let alone = one.forward(compute, &ConvFinish::default());
+                assert_same_bits("forward", &alone, &y[image * len..][..len]);
+                let len = shape.input_len();
+                let mut alone = unwritten(len);
+                one.data_gradient(compute, None, &mut alone, false);
+                assert_same_bits("data gradient", &alone, &dx[image * len..][..len]);
+            }
+            [y, dx].concat()
+        });
+    }
 }
 
 #[test]

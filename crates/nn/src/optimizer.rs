@@ -147,8 +147,10 @@ impl Optimizer {
         self.steps += 1;
         for entry in &self.entries {
             // Empty where the rule keeps nothing.
-            let [first, second] = [&mut self.first, &mut self.second]
-                .map(|buffer| buffer.get_mut(entry.range.clone()).unwrap_or_default());
+            let [first, second] = [&mut self.first, &mut self.second].map(|buffer| match &mut buffer[..] {
+                [] => Default::default(),
+                kept => &mut kept[entry.range.clone()],
+            });
             let slices = [store.tensor_mut(entry.tensor), first, second];
             let gradient = &gradients.flat()[entry.range.clone()];
             let rate = learning_rate * entry.settings.learning_rate_factor;

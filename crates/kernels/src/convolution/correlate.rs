@@ -146,6 +146,8 @@ impl WorkList {
         self.taps.clear();
         self.rows.clear();
         self.classes.clear();
+        // For any units that may follow: an image's last band is shorter than its others.
+        self.rows.reserve(units.len() * bands.rows * window.classes);
         for row_class in 0..window.classes {
             let first_row = self.rows.len();
             for (index, unit) in units.clone().enumerate() {
@@ -213,7 +215,7 @@ impl Compute {
         let groups = correlation.target_blocks.div_ceil(V::BLOCKS);
         let parts = parts_per_unit(units, groups, self.threads());
         let target = DisjointMut::new(target);
-        self.parallel(units * parts, |items, scratch| {
+        self.parallel_pieces(units * parts, bands.units_at_once * parts, |items, scratch| {
             let mut item = items.start;
             while item < items.end {
                 // Whole units go together, as many as the panels hold; a unit cut among threads goes alone.

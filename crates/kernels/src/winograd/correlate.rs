@@ -213,10 +213,16 @@ impl Compute {
         let groups = Group::count::<K>(pass.target_blocks);
         let grid = Grid::new::<K>(tiles, groups, self.threads());
         pass.columns = grid.columns;
+        let tile_groups = tiles.div_ceil(grid.columns);
+        if grid.group_parts == 1 {
+            return self.parallel_pieces(tile_groups, GROUPS_AT_ONCE, |tile_groups, scratch| {
+                run_packed::<K, E>(&pass, packed, tile_groups, 0..groups, target, scratch);
+            });
+        }
         self.parallel(grid.tile_parts * grid.group_parts, |parts, scratch| {
             for part in parts {
                 let (tile_part, group_part) = (part / grid.group_parts, part % grid.group_parts);
-                let tile_groups = share(tiles.div_ceil(grid.columns), tile_part, grid.tile_parts);
+                let tile_groups = share(tile_groups, tile_part, grid.tile_parts);
                 let groups = share(groups, group_part, grid.group_parts);
                 run_packed::<K, E>(&pass, packed, tile_groups, groups, target, scratch);
             }
@@ -259,7 +265,7 @@ impl Compute {
                 }
             });
             let groups = Group::count::<K>(pass.target_blocks);
-            self.parallel(groups, |groups, scratch| {
+            self.parallel_pieces(groups, 1, |groups, scratch| {
                 for group in groups {
                     run_plain::<K, E>(pass, oihw, sizes, transformed, tile_groups.clone(), group, target, scratch);
                 }

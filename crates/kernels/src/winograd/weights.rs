@@ -90,7 +90,7 @@ impl Compute {
         let (source_blocks, target_blocks) = (blocks(sources), blocks(targets));
         let most = K::GROUP_LANES / LANES;
         let packed = DisjointMut::new(packed);
-        self.parallel(target_blocks * source_blocks, |tasks, scratch| {
+        self.parallel_pieces(target_blocks * source_blocks, 1, |tasks, scratch| {
             let taps = scratch.floats(TAPS_LEN);
             for task in tasks {
                 let (target_block, source_block) = (task / source_blocks, task % source_blocks);
