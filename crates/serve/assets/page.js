@@ -170,18 +170,20 @@ async function classifyOne(model, file, article) {
   const about = (words) => new URLSearchParams({ model: model.name, ...words, ...(frame && { frame }) });
   const { predictions } = await call(`v1/predict?${about()}`, upload(file));
   showPrediction(article, predictions[0]);
+  const select = article.querySelector(".class");
   const explain = async (chosenClass) => {
     const wanted = about(chosenClass === undefined ? {} : { class: chosenClass });
-    const { explanations } = await call(`v1/explain?${wanted}`, upload(file));
-    showExplanation(article, file, explanations[0]);
+    // By the time of the answer another class may be chosen.
+    const isWanted = () => chosenClass === undefined || select.value === chosenClass;
+    try {
+      const { explanations } = await call(`v1/explain?${wanted}`, upload(file));
+      if (isWanted()) showExplanation(article, file, explanations[0]);
+    } catch (refused) {
+      if (isWanted()) noMap(article, refused);
+    }
   };
-  try {
-    await explain();
-    const select = article.querySelector(".class");
-    select.addEventListener("change", () => explain(select.value).catch((refused) => noMap(article, refused)));
-  } catch (refused) {
-    noMap(article, refused);
-  }
+  select.addEventListener("change", () => explain(select.value));
+  await explain();
 }
 
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
@@ -272,6 +274,8 @@ function where({ class: name, method, map }) {
 }
 
 function noMap(article, refused) {
+  // What is shown still would be that of another class.
+  article.querySelector(".heat").hidden = true;
   article.querySelector(".where").textContent = `No heat map: ${refused.found}`;
 }
 
@@ -341,6 +345,18 @@ function metricRows(metrics, threshold) {
   return rows;
 }
 
+/** Images by class, and patients, of each split, in the order in which they are used. */
+function imageCounts({ images, patients }) {
+  const splits = ["train", "validation", "test"];
+  const sorted = Object.entries(images ?? {}).sort(([one], [other]) => splits.indexOf(one) - splits.indexOf(other));
+  const counts = sorted.map(([split, classes]) => {
+    const parts = Object.entries(classes).map(([name, count]) => `${count} ${name}`);
+    const known = patients?.[split];
+    return `${split}: ${parts.join(", ")}${known === undefined ? "" : ` (${known} patients)`}`;
+  });
+  return counts.join("; ");
+}
+
 async function showCard() {
   const body = byId("card-body");
   const model = chosen();
@@ -354,11 +370,6 @@ async function showCard() {
     body.replaceChildren(element("p", refused.found));
     return;
   }
-  const counts = Object.entries(card.images ?? {}).map(([split, classes]) => {
-    const parts = Object.entries(classes).map(([name, count]) => `${count} ${name}`);
-    const patients = card.patients?.[split];
-    return `${split}: ${parts.join(", ")}${patients === undefined ? "" : ` (${patients} patients)`}`;
-  });
   const threshold = card.threshold === null ? null : `${least(card.threshold)} for ${card.positive}: ${card.threshold_source}`;
   const parts = [
     pairs("The model", [
@@ -367,7 +378,7 @@ async function showCard() {
       ["Classes", card.classes.join(", ")],
       ["Trained layers", card.trained],
       ["Threshold", threshold],
-      ["Images", counts.join("; ")],
+      ["Images", imageCounts(card)],
       ["Weights (SHA-256)", element("span", card.weights_sha256, "hash")],
     ]),
   ];

@@ -3,10 +3,9 @@
 //! A decoder cannot be interrupted. So an image waits for its turn outside of them, where it vanishes with its request, and
 //! what is decoded keeps all that it takes until its end, also where nobody waits for it any more.
 //!
-//! Turns go by the order in which images came, with two exceptions, so that a large image holds up no small ones. Where there
-//! is no room for its pixels, others may pass it, but not more than [`MOST_PASSED`] of them: then what it lacks is kept for it.
-//! And while decoders are at large images, one thread more takes small ones, with pixels of its own: nobody waits longer for
-//! what it does.
+//! Of the images that wait the one of the fewest pixels is next, so that nobody waits behind a larger one. Who came first is
+//! passed by [`MOST_PASSED`] others at most: then it is next, and what it lacks is kept for it. And while decoders are at large
+//! images, one thread more takes small ones, with pixels of its own: nobody waits longer for what it does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 const LARGEST_AT_ONCE: u64 = 2;
 /// A small image has at most this part of the most pixels: 4 of 64 million, which most published radiographs have.
 const SMALL: u64 = 16;
-/// Images that may be begun before one that came earlier and finds no room.
+/// Images that may be begun before the one of all that wait that came first.
 const MOST_PASSED: usize = 16;
 
 pub(crate) struct Decoders {
@@ -48,7 +47,7 @@ struct AtWork {
 
 struct Waiting {
     pixels: u64,
-    /// How many have been begun that came later.
+    /// How many have been begun that came later, since it is the first.
     passed: usize,
     /// Closed where its request has gone.
     turn: oneshot::Sender<(Turn, Place)>,
@@ -131,18 +130,19 @@ impl State {
         let on_decoders = || self.at_work.values().filter(|work| !work.beside);
         let taken: u64 = on_decoders().map(|work| work.pixels).sum();
         let room = largest.saturating_mul(LARGEST_AT_ONCE) - taken;
-        let mut decoder = on_decoders().count() < threads;
+        let decoder = on_decoders().count() < threads;
         let beside = on_decoders().any(|work| work.pixels > small) && self.at_work.values().all(|work| !work.beside);
-        let found = self.waiting.iter().enumerate().find_map(|(index, image)| {
-            if decoder && image.pixels <= room {
-                return Some((index, false));
-            }
-            decoder &= image.passed < MOST_PASSED;
-            (beside && image.pixels <= small).then_some((index, true))
-        });
-        let (index, beside) = found?;
-        if !beside {
-            self.waiting.range_mut(..index).for_each(|image| image.passed += 1);
+        let shortest = (0..self.waiting.len()).min_by_key(|&index| self.waiting[index].pixels)?;
+        let index = if self.waiting[0].passed < MOST_PASSED { shortest } else { 0 };
+        let (index, beside) = if decoder && self.waiting[index].pixels <= room {
+            (index, false)
+        } else if beside && self.waiting[shortest].pixels <= small {
+            (shortest, true)
+        } else {
+            return None;
+        };
+        if !beside && index > 0 {
+            self.waiting[0].passed += 1;
         }
         let Waiting { pixels, turn, .. } = self.waiting.remove(index)?;
         let number = self.begun;
@@ -221,9 +221,9 @@ mod tests {
         assert!(fourth.is_begun() && !fifth.is_begun(), "a fourth image on three threads");
         assert_eq!(decoders.images(), 3);
         bomb.finish();
-        assert!(third.is_begun() && !fifth.is_begun());
+        assert!(fifth.is_begun() && !third.is_begun());
         second.finish();
-        assert!(fifth.is_begun());
+        assert!(third.is_begun());
         drop((third, fourth, fifth));
         assert_eq!(decoders.images(), 0);
     }
@@ -251,6 +251,24 @@ mod tests {
         let _busy = [come(&decoders, 10), come(&decoders, 10)];
         assert!(!come(&decoders, 10).is_begun());
         assert_eq!(decoders.images(), 2);
+    }
+
+    #[test]
+    fn images_of_any_size_pass_larger_ones_until_the_first_has_waited_for_so_many() {
+        let decoders = decoders(1);
+        let mut at_work = come(&decoders, 160);
+        for mut waiting in [come(&decoders, 160), come(&decoders, 120)] {
+            for _ in 0..MOST_PASSED {
+                let middle = come(&decoders, 80);
+                at_work.finish();
+                at_work = middle;
+                assert!(at_work.is_begun() && !waiting.is_begun());
+            }
+            let mut late = come(&decoders, 80);
+            at_work.finish();
+            assert!(waiting.is_begun() && !late.is_begun());
+            at_work = waiting;
+        }
     }
 
     #[test]

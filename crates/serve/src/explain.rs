@@ -1,5 +1,6 @@
 //! `POST /v1/explain`: why a model says so, as a picture over the image.
 
+use crate::accept::preference;
 use crate::app::App;
 use crate::picture::{Shown, data_url};
 use crate::predict::{One, Prediction, decode, for_each_image, on_thread, unknown_words};
@@ -8,7 +9,7 @@ use crate::worker::Work;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use roentgen_infer::explain::{ExplainError, Method};
@@ -73,7 +74,7 @@ struct Answer<'a> {
     explanations: Vec<Explained>,
 }
 
-/// Explains the images of a request: as JSON, or where PNG is all that is accepted, one image as its overlay.
+/// Explains the images of a request: as JSON, or where the client would rather have PNG, one image as its overlay.
 pub(crate) async fn explain(
     State(app): State<Arc<App>>,
     wanted: Result<Query<Wanted>, QueryRejection>,
@@ -96,20 +97,24 @@ pub(crate) async fn explain(
     let named = wanted.method.as_deref().unwrap_or(METHODS[0].0).replace(' ', "+");
     let method = METHODS.iter().find(|(name, _)| *name == named).map(|(_, method)| *method);
     let method = method.ok_or_else(|| refuse("method", &named, &METHODS.map(|(name, _)| name)))?;
-    let as_picture = accepts_pictures_alone(request.headers());
+    let [json, png] = ["application/json", "image/png"].map(|kind| preference(request.headers(), kind));
+    if json.or(png).is_none() {
+        let expected = "application/json, or image/png for one image";
+        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, "an Accept of neither JSON nor PNG", expected));
+    }
+    let as_picture = png > json;
     let work = move |one| explain_one(one, method, class, as_picture);
     let mut explanations = for_each_image(&app, &registry, model, wanted.frame, request, work).await?;
     let room = explanations.iter_mut().filter_map(|explained| explained.room.take()).collect();
-    if !as_picture {
-        let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
-        return Ok(sent("application/json", answer.expect("maps have text as keys, and nothing else can fail"), room));
-    }
-    let count = explanations.len();
-    match explanations.pop().and_then(|explained| explained.overlay) {
-        Some(overlay) if count == 1 => Ok(sent("image/png", overlay, room)),
-        _ => {
-            let found = format!("{count} images, and PNG to answer with");
+    match explanations.as_mut_slice() {
+        [Explained { overlay: Some(overlay), .. }] => Ok(sent("image/png", std::mem::take(overlay), room)),
+        several if json.is_none() => {
+            let found = format!("{} images, and PNG to answer with", several.len());
             Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, found, "one image, or `Accept: application/json`"))
+        }
+        _ => {
+            let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
+            Ok(sent("application/json", answer.expect("maps have text as keys, and nothing else can fail"), room))
         }
     }
 }
@@ -162,8 +167,4 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
         })
     };
     on_thread(draw).await?.map_err(|error| Refusal::internal(error.to_string()))
-}
-
-fn accepts_pictures_alone(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT).is_some_and(|accept| accept == "image/png")
 }

@@ -8,6 +8,7 @@
 //! Nothing that is sent is stored or logged. Nothing on the disk is reachable through a URL: models, their descriptions
 //! and their reports are read when the server starts, and again when a reload is asked for.
 
+mod accept;
 mod admission;
 mod app;
 mod body;

@@ -139,11 +139,20 @@ fn explanations_are_pictures_over_the_image() {
     }
     let other = serving.post("/v1/explain?class=infected", "image/png", &image).succeeds().json();
     assert_ne!(other["explanations"][0]["heat_map"], explanation["heat_map"]);
-    let overlay = serving.raw(&request(path, &[("Content-Type", "image/png"), ("Accept", "image/png")], &image));
+    let asked = |kind: &str, accept: &str, body: &[u8]| {
+        serving.raw(&request(path, &[("Content-Type", kind), ("Accept", accept)], body))
+    };
+    let overlay = asked("image/png", "image/png, */*", &image).succeeds();
     assert_eq!(overlay.header("content-type"), Some("image/png"));
     let picture = decode_bytes("overlay", &overlay.body, &Limits::default()).unwrap();
     // With a line of text above it, and its legend below.
     assert!(picture.width() >= 90 && picture.height() > 90);
+    // Of several images there is no one picture: JSON, unless it is not acceptable.
+    let (kind, two) = form(&[("a.png", &image), ("b.png", &image)]);
+    let both = asked(&kind, "image/png;q=0.9, application/json;q=0.1", &two).succeeds();
+    assert_eq!(both.json()["explanations"].as_array().unwrap().len(), 2);
+    asked(&kind, "image/png", &two).refused_with(406, &["2 images", "application/json"]);
+    asked("image/png", "text/html", &image).refused_with(406, &["application/json", "image/png"]);
 
     for written in ["grad-cam++", "grad-cam%2B%2B"] {
         let answer = serving.post(&format!("/v1/explain?method={written}"), "image/png", &image).succeeds().json();

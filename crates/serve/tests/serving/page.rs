@@ -34,7 +34,8 @@ fn files(folder: &Path) -> (Vec<PathBuf>, PathBuf) {
         images = (0..2).map(|variant| folder.join(format!("disc {variant}.png"))).collect();
         images.iter().enumerate().for_each(|(i, path)| std::fs::write(path, disc(200, 30 * i)).unwrap());
     }
-    let text = folder.join("notes.txt");
+    // Nowhere in it may a line end.
+    let text = folder.join(format!("{}notes.txt", "of_one_word_".repeat(8)));
     std::fs::write(&text, "no image").unwrap();
     // A browser opens absolute paths alone.
     (images.iter().map(|path| path.canonicalize().unwrap()).collect(), text.canonicalize().unwrap())
@@ -122,6 +123,8 @@ fn the_page_shows_what_is_dropped_on_it() {
     }
     let least = browser.value("[0.99998, 0.00001, 0.25, 1, 0].map(least).join()");
     assert_eq!(least, "0.99998,0.00001,0.2500,1.0000,0.0000");
+    let counts = "imageCounts({ images: { test: { ill: 1 }, train: { ill: 2, well: 3 } }, patients: { test: 5 } })";
+    assert_eq!(browser.value(counts), "train: 2 ill, 3 well; test: 1 ill (5 patients)");
     // The heat map lies over the whole picture.
     let boxes = browser.value(
         "['.image', '.heat'].map((name) => { const b = document.querySelector(name).getBoundingClientRect(); \
@@ -146,8 +149,35 @@ fn the_page_shows_what_is_dropped_on_it() {
     browser.wait_for(&format!("document.querySelector('.heat').src !== {before}"));
     assert_eq!(browser.value("document.querySelector('.heat').style.opacity"), "0.9");
 
+    // A map that does not come leaves none of another class, and one that comes late takes the place of no other.
+    browser.value("window.kept = call; call = () => Promise.reject(new Refused(503, 'a full server', '')); null");
+    let choose = |name: &str| {
+        format!(
+            "(() => {{ const s = document.querySelector('.class'); s.value = '{name}'; \
+             s.dispatchEvent(new Event('change')); }})()"
+        )
+    };
+    browser.value(&choose("infected"));
+    browser.wait_for("document.querySelector('.where').textContent === 'No heat map: a full server'");
+    assert_eq!(browser.value("document.querySelector('.heat').hidden"), true);
+    browser.value(
+        "const late = new Promise((resolve) => { window.release = resolve; }); \
+         call = async (path, options) => { \
+           const answer = await kept(path, options); \
+           if (path.includes('class=infected')) { window.held = true; await late; } \
+           return answer; }; null",
+    );
+    browser.value(&choose("infected"));
+    browser.value(&choose("normal"));
+    browser.wait_for("window.held && !document.querySelector('.heat').hidden");
+    browser.value("release(); new Promise((resolve) => setTimeout(resolve)).then(() => null)");
+    assert_eq!(browser.value("document.querySelector('.class').value"), "normal");
+    let shown = browser.value("document.querySelector('.where').textContent");
+    assert!(shown.as_str().unwrap().contains("normal"), "{shown}");
+    browser.value("call = kept; null");
+
     // A file that is no image, chosen in the field.
-    browser.choose_files("#files", &[text]);
+    browser.choose_files("#files", std::slice::from_ref(&text));
     browser.wait_for("document.querySelector('.result.failed [role=alert]')");
     let said = browser.value("document.querySelector('.result.failed').innerText");
     let said = said.as_str().unwrap();
@@ -182,6 +212,8 @@ fn the_page_shows_what_is_dropped_on_it() {
     browser.wait_for("[...document.querySelectorAll('.heat')].every((heat) => heat.naturalWidth > 0)");
     browser.screenshot(&pictures.join("page-desktop.png"));
     browser.resize(390, 844);
+    browser.choose_files("#files", &[text]);
+    browser.wait_for("document.querySelector('.result.failed .found')");
     assert_eq!(browser.value("document.documentElement.scrollWidth"), 390);
     browser.screenshot(&pictures.join("page-phone.png"));
 
