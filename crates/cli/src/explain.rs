@@ -1,16 +1,19 @@
 //! `roentgen explain`
 
 mod npy;
+mod origin;
 mod record;
 
 use crate::arguments::Computation;
 use crate::display::displayed;
+use crate::download::sha256;
 use crate::failure::{Failure, Outcome};
-use crate::predict::listed;
+use crate::predict::{listed, model_file};
 use crate::{progress, resolve, search, start};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use record::{Record, Setting};
+use origin::{ENDINGS, MethodRecord, Origin};
+use record::Record;
 use roentgen_cpu::CpuEngine;
 use roentgen_data::{Augment, Image, Limits, Transform, decode, decode_frame};
 use roentgen_infer::explain::{Curves, Explainer, Explanation, LungField, Method};
@@ -18,6 +21,7 @@ use roentgen_infer::{Model, Predictor};
 use roentgen_report::{HeatPicture, file_name_part, write_removal_curves};
 use roentgen_run::RunDirectory;
 use roentgen_run::directory::write_atomically;
+use roentgen_run::predictions::Computation as Computed;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::num::NonZeroU32;
@@ -85,6 +89,11 @@ pub fn run(arguments: &Explain) -> Outcome {
     let masks = masks(arguments.mask.as_deref(), &images)?;
     let mut explaining = Explaining::new(arguments)?;
     let names = names(&images);
+    if arguments.out.is_dir() {
+        for ((path, name), mask) in images.iter().zip(&names).zip(&masks) {
+            explaining.refuse_others(arguments, path, name, mask.as_deref())?;
+        }
+    }
     let bar = progress::bar(images.len() as u64, "explaining {wide_bar} {pos}/{len} images, {eta} left");
     let mut out = std::io::stdout().lock();
     if !arguments.json {
@@ -92,9 +101,11 @@ pub fn run(arguments: &Explain) -> Outcome {
     }
     let mut failed = 0;
     for ((path, name), mask) in images.iter().zip(&names).zip(&masks) {
-        match opened(path, arguments.frame, mask.as_deref()) {
-            Ok((image, lungs)) => {
-                let record = explaining.record(arguments, path, &image, lungs, name)?;
+        let mask = mask.as_deref();
+        let origin = || explaining.origin(arguments, path, mask).map_err(|error| format!("{error:#}"));
+        match opened(path, arguments.frame, mask).and_then(|opened| Ok((opened, origin()?))) {
+            Ok(((image, lungs), origin)) => {
+                let record = explaining.record(arguments, path, &image, lungs, origin, name)?;
                 if arguments.json {
                     serde_json::to_writer(&mut out, &record).map_err(std::io::Error::from)?;
                     writeln!(out)?;
@@ -223,7 +234,9 @@ fn method(arguments: &Explain, image_size: usize) -> Outcome<Method> {
 struct Explaining {
     model: Model,
     class: Option<usize>,
-    method: Method,
+    method: MethodRecord,
+    model_sha256: String,
+    computation: Computed,
     explainer: Explainer,
     predictor: Predictor,
 }
@@ -241,11 +254,48 @@ impl Explaining {
         };
         let method = method(arguments, model.network.image_size())?;
         let engine: CpuEngine = start::engine(arguments.computation.threads)?;
-        let arithmetic = resolve::arithmetic_of_run(&resolve::engine_settings(&arguments.run)?, &arguments.computation);
+        let settings = resolve::engine_settings(&arguments.run)?;
+        let arithmetic = resolve::arithmetic_of_run(&settings, &arguments.computation);
         let module = arguments.module.as_deref();
         let explainer = Explainer::new(&engine, &model.network, method, module, arithmetic, None)?;
         let predictor = Predictor::new(&engine, &model.network, arithmetic, None)?;
-        Ok(Explaining { model, class, method, explainer, predictor })
+        Ok(Explaining {
+            class,
+            method: MethodRecord::new(method, explainer.module()),
+            model_sha256: sha256(&model_file(&arguments.run))?,
+            computation: resolve::computation_of_run(&settings, &arguments.computation),
+            model,
+            explainer,
+            predictor,
+        })
+    }
+
+    /// Refuses to write over maps of something else, whichever class it comes to.
+    fn refuse_others(&self, arguments: &Explain, path: &Path, name: &str, mask: Option<&Path>) -> Outcome {
+        // An image that cannot be read gets no map.
+        let Ok(origin) = self.origin(arguments, path, mask) else { return Ok(()) };
+        let classes = match self.class {
+            Some(class) => &self.model.description.classes[class..=class],
+            None => &self.model.description.classes,
+        };
+        classes.iter().try_for_each(|class| origin.refuse_others(&arguments.out, &self.stem(name, class)))
+    }
+
+    fn origin(&self, arguments: &Explain, path: &Path, mask: Option<&Path>) -> anyhow::Result<Origin> {
+        Ok(Origin {
+            method: self.method.clone(),
+            model_sha256: self.model_sha256.clone(),
+            image_sha256: sha256(path)?,
+            mask_sha256: mask.map(sha256).transpose()?,
+            frame: arguments.frame,
+            computation: self.computation,
+            curve_steps: arguments.curve_steps,
+        })
+    }
+
+    /// What the names of a map's files begin with.
+    fn stem(&self, name: &str, class: &str) -> String {
+        format!("{name}-{}-{}", file_name_part(class), self.method.name)
     }
 
     /// Explains an image, writes its files and says what they show.
@@ -255,6 +305,7 @@ impl Explaining {
         path: &Path,
         image: &Image,
         lungs: Option<(LungField, String)>,
+        origin: Origin,
         name: &str,
     ) -> Outcome<Record> {
         let store = &mut self.model.store;
@@ -268,22 +319,21 @@ impl Explaining {
             steps => Some(Curves::measure(&mut self.predictor, store, &tensor, map, *class, steps)?),
         };
         let classes = &self.model.description.classes;
-        let stem = format!("{name}-{}-{}", file_name_part(&classes[*class]), self.method.name());
-        let file = |ending: &str| arguments.out.join(format!("{stem}{ending}"));
-        let setting = Setting { classes, method: self.method, module: self.explainer.module() };
-        let record = Record::new(path, image, setting, &explanation, curves.as_ref(), lungs);
-        write_atomically(&file(".npy"), |out| npy::write(out, map.height, map.width, &map.values))?;
-        let overlay = overlay(image, &explanation, &record.caption())?;
-        write_atomically(&file(".png"), |out| out.write_all(&overlay))?;
-        if let Some(curves) = &curves {
-            let deletion = (curves.deletion.as_slice(), curves.deletion_area());
-            let insertion = (curves.insertion.as_slice(), curves.insertion_area());
-            write_removal_curves(&file("-curves.svg"), &classes[*class], deletion, insertion)?;
-        }
-        write_atomically(&file(".json"), |out| {
+        let stem = self.stem(name, &classes[*class]);
+        let [json, npy, png, svg] = ENDINGS.map(|ending| arguments.out.join(format!("{stem}{ending}")));
+        let record = Record::new(path, image, classes, origin, &explanation, curves.as_ref(), lungs);
+        write_atomically(&json, |out| {
             serde_json::to_writer_pretty(&mut *out, &record)?;
             writeln!(out)
         })?;
+        write_atomically(&npy, |out| npy::write(out, map.height, map.width, &map.values))?;
+        let overlay = overlay(image, &explanation, &record.caption())?;
+        write_atomically(&png, |out| out.write_all(&overlay))?;
+        if let Some(curves) = &curves {
+            let deletion = (curves.deletion.as_slice(), curves.deletion_area());
+            let insertion = (curves.insertion.as_slice(), curves.insertion_area());
+            write_removal_curves(&svg, &classes[*class], deletion, insertion)?;
+        }
         Ok(record)
     }
 }

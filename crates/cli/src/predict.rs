@@ -116,7 +116,7 @@ pub fn run(arguments: &Predict) -> Outcome {
 }
 
 /// The file that a run's model, or a model by itself, lies in.
-fn model_file(run: &Path) -> PathBuf {
+pub fn model_file(run: &Path) -> PathBuf {
     if run.is_dir() { RunDirectory::new(run).model_file() } else { run.to_owned() }
 }
 

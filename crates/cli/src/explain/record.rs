@@ -1,26 +1,19 @@
 //! What is said of one explained image: in its JSON file, on stdout, and over its picture.
 
+use super::origin::Origin;
 use roentgen_data::{Augment, Image, Transform};
-use roentgen_infer::explain::{Curves, Explanation, LungField, Method};
+use roentgen_infer::explain::{Curves, Explanation, LungField};
 use roentgen_run::FORMAT_VERSION;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
-
-/// How the map was made.
-#[derive(Clone, Copy)]
-pub struct Setting<'a> {
-    pub classes: &'a [String],
-    pub method: Method,
-    pub module: Option<&'a str>,
-}
 
 /// `<image>-<class>-<method>.json`.
 #[derive(Serialize)]
 pub struct Record {
     format_version: u32,
     image: String,
-    method: MethodRecord,
+    #[serde(flatten)]
+    origin: Origin,
     /// The class that is explained.
     class: String,
     predicted: String,
@@ -33,15 +26,6 @@ pub struct Record {
     completeness: Option<CompletenessRecord>,
     curves: Option<CurvesRecord>,
     lung_field: Option<LungRecord>,
-}
-
-#[derive(Serialize)]
-struct MethodRecord {
-    name: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    module: Option<String>,
-    #[serde(flatten)]
-    settings: BTreeMap<&'static str, usize>,
 }
 
 /// The raw map; places that speak against the class are negative.
@@ -88,7 +72,8 @@ impl Record {
     pub fn new(
         path: &Path,
         image: &Image,
-        setting: Setting<'_>,
+        classes: &[String],
+        origin: Origin,
         explanation: &Explanation,
         curves: Option<&Curves>,
         lungs: Option<(LungField, String)>,
@@ -96,23 +81,14 @@ impl Record {
         let Explanation { class, logits, probabilities, map, completeness } = explanation;
         let (width, height) = (image.width(), image.height());
         let seen = Transform { image_size: map.image_size, augment: Augment::None }.seen(width, height);
-        let settings = match setting.method {
-            Method::GradCam | Method::GradCamPlusPlus | Method::HiResCam => BTreeMap::new(),
-            Method::IntegratedGradients { steps } => BTreeMap::from([("steps", steps)]),
-            Method::Occlusion { patch, stride } => BTreeMap::from([("patch", patch), ("stride", stride)]),
-        };
         let predicted = roentgen_run::predictions::largest(logits);
         Record {
             format_version: FORMAT_VERSION,
             image: path.display().to_string(),
-            method: MethodRecord {
-                name: setting.method.name(),
-                module: setting.module.map(ToOwned::to_owned),
-                settings,
-            },
-            class: setting.classes[*class].clone(),
-            predicted: setting.classes[predicted].clone(),
-            probabilities: setting.classes.iter().cloned().zip(probabilities.iter().copied()).collect(),
+            origin,
+            class: classes[*class].clone(),
+            predicted: classes[predicted].clone(),
+            probabilities: classes.iter().cloned().zip(probabilities.iter().copied()).collect(),
             logits: logits.clone(),
             map: MapRecord {
                 height: map.height,
@@ -156,10 +132,10 @@ impl Record {
 
     /// What stands over the picture.
     pub fn caption(&self) -> Vec<String> {
-        let module = self.method.module.as_ref().map_or_else(String::new, |module| format!(" of {module}"));
+        let module = self.origin.method.module.as_ref().map_or_else(String::new, |module| format!(" of {module}"));
         let mut lines = vec![
             format!("What speaks for {}, p = {:.4}", self.class, self.probability()),
-            format!("{}{module}", self.method.name),
+            format!("{}{module}", self.origin.method.name),
         ];
         if let Some(CurvesRecord { deletion_area, insertion_area, .. }) = &self.curves {
             lines.push(format!("deletion {deletion_area:.3}, insertion {insertion_area:.3}"));

@@ -81,9 +81,9 @@ fn a_mask_says_where_the_lungs_are() {
     std::fs::create_dir(&masks).unwrap();
     right_half(&masks.join("00.png"), (16, 16));
     let share = |images: &[&str], mask: &Path| {
-        let out = folder.path().join("out");
+        let out = tempfile::tempdir_in(folder.path()).unwrap();
         let more = ["--json", "--curve-steps", "0", "--method", "occlusion", "--mask", mask.to_str().unwrap()];
-        let answer = explain(&out, images, &more).succeeds();
+        let answer = explain(out.path(), images, &more).succeeds();
         let record: Value = serde_json::from_str(answer.stdout.lines().next().unwrap()).unwrap();
         assert_eq!(record["curves"], Value::Null);
         record["lung_field"].clone()
@@ -133,6 +133,52 @@ fn calls_that_cannot_be_answered() {
 }
 
 #[test]
+fn a_folder_with_maps_of_something_else_is_refused() {
+    let folder = scratch();
+    let out = folder.path().join("out");
+    let first = ["--class", "infected", "--curve-steps", "2"];
+    explain(&out, &IMAGES, &first).succeeds();
+    // Beside them there is room for other classes and methods.
+    explain(&out, &IMAGES, &["--class", "normal", "--curve-steps", "0"]).succeeds();
+    explain(&out, &IMAGES[..1], &["--class", "infected", "--curve-steps", "2", "--method", "hires-cam"]).succeeds();
+    // The same call makes again what a kill left unwritten.
+    let before = contents(&out);
+    std::fs::remove_file(out.join("00-infected-grad-cam.png")).unwrap();
+    explain(&out, &IMAGES, &first).succeeds();
+    assert_same(&before, &contents(&out));
+
+    let refused = |images: &[&str], more: &[&str], what: &str| {
+        let words = ["out: 00-infected-grad-cam.json is there already", what, "name another folder"];
+        let answer = explain(&out, images, more).fails(2, &words);
+        assert_eq!(answer.stdout, "");
+        assert_same(&before, &contents(&out));
+    };
+    let swapped = [IMAGES[1], IMAGES[0]];
+    refused(&swapped, &first, "of another image");
+    // The class is not known before the model has answered.
+    refused(&swapped, &["--curve-steps", "2"], "of another image");
+    refused(&IMAGES, &[&first[..], &["--module", "layer2"]].concat(), "of another --module");
+    refused(&IMAGES, &[&first[..], &["--precision", "bf16"]].concat(), "of another --precision");
+    refused(&IMAGES, &["--class", "infected", "--curve-steps", "3"], "of another number of --curve-steps");
+    let mask = folder.path().join("00.png");
+    right_half(&mask, (16, 16));
+    refused(&IMAGES[..1], &[&first[..], &["--mask", mask.to_str().unwrap()]].concat(), "of another --mask");
+    // Another model under the same name.
+    copy_finished(folder.path());
+    let model = folder.path().join("run/model.safetensors");
+    let mut bytes = std::fs::read(&model).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&model, bytes).unwrap();
+    let call = [&["explain", "run", "--out", "out", "--module", "layer3"], &IMAGES[..], &first].concat();
+    roentgen(folder.path(), &call).fails(2, &["00-infected-grad-cam.json", "of another model"]);
+    assert_same(&before, &contents(&out));
+    // Whose a map is that no JSON file names, nobody knows.
+    std::fs::remove_file(out.join("00-infected-grad-cam.json")).unwrap();
+    let words = ["00-infected-grad-cam.npy is there already, of something that no JSON file beside it names"];
+    explain(&out, &IMAGES, &first).fails(2, &words);
+}
+
+#[test]
 fn predictions_and_maps_follow_the_arithmetic_of_the_run() {
     let folder = scratch();
     copy_finished(folder.path());
@@ -141,7 +187,9 @@ fn predictions_and_maps_follow_the_arithmetic_of_the_run() {
             "explain" => &["explain", "run", "--module", "layer3", "--curve-steps", "0", "--out", "out", "--json"],
             _ => &["predict", "run", "--json"],
         };
-        roentgen(folder.path(), &[words, &IMAGES[..1], more].concat()).succeeds().stdout
+        let answer = roentgen(folder.path(), &[words, &IMAGES[..1], more].concat()).succeeds().stdout;
+        let _ = std::fs::remove_dir_all(folder.path().join("out"));
+        answer
     };
     let before = ["predict", "explain"].map(|command| call(command, &[]));
     let bf16 = ["predict", "explain"].map(|command| call(command, &["--precision", "bf16"]));

@@ -41,6 +41,11 @@ fn an_exported_model_says_what_it_needs_and_gives_the_same_logits() {
     assert!(std::fs::read(folder.path().join("model.safetensors")).unwrap() == model);
     export(&["--out", "run/model.safetensors"]).fails(2, &["that is the model itself"]);
     export(&["--out", "run"]).fails(1, &["run: cannot write"]);
+    // Elsewhere nobody would know that it is a search's, which has not fixed its winner yet.
+    std::fs::write(folder.path().join("run/test-sealed"), "").unwrap();
+    export(&["--out", "sealed.onnx"]).fails(2, &["run: the run belongs to a search", "without the test images"]);
+    assert!(!folder.path().join("sealed.onnx").exists());
+    std::fs::remove_file(folder.path().join("run/test-sealed")).unwrap();
     assert!(std::fs::read(folder.path().join("run/model.safetensors")).unwrap() == model);
     // A model file by itself has no evaluation beside it.
     let answer = roentgen(folder.path(), &["export", "model.safetensors", "--out", "b.onnx"]).succeeds();

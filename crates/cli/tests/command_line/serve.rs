@@ -99,4 +99,11 @@ fn wrong_calls_say_what_to_do() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
     call(&["run", "--addr", &address]).fails(1, &["cannot listen on", &address]);
+    // A search's candidate answers nobody before the winner is fixed, whatever the name it is to have.
+    copy(&folder.path().join("run"), &folder.path().join("sealed"));
+    std::fs::write(folder.path().join("sealed/test-sealed"), "").unwrap();
+    for models in [&["sealed"][..], &["run", "other=sealed"]] {
+        let words = ["sealed: the run belongs to a search", "without the test images"];
+        call(&[models, &["--addr", &address]].concat()).fails(2, &words);
+    }
 }
