@@ -90,15 +90,20 @@ pub fn run(arguments: &Audit) -> Outcome {
     )))
 }
 
-/// Of a split of which no image could be decoded nothing is known, least of all that it does not leak.
+/// Of a split of which no image is there or could be decoded nothing is known, least of all that it does not leak.
 fn every_split_was_seen(manifest: &Manifest, examination: &Examination) -> Outcome {
+    let place = manifest.place().display();
+    if let [split, ..] = manifest.absent_splits[..] {
+        return Err(Failure::work(format!(
+            "{place}: no image of the {split} split is there, so that nothing can be said of leaks; see above"
+        )));
+    }
     for split in Split::ALL.into_iter().chain([Split::Unassigned]) {
         let rows = manifest.rows_of(split).len();
         let seen = examination.images.iter().any(|image| manifest.rows[image.row].split == split);
         if rows > 0 && !seen {
             return Err(Failure::work(format!(
-                "{}: no image of the {split} split can be decoded ({rows} there), so that nothing can be said of leaks; see above",
-                manifest.place().display()
+                "{place}: no image of the {split} split can be decoded ({rows} there), so that nothing can be said of leaks; see above"
             )));
         }
     }

@@ -62,8 +62,8 @@ pub fn say_damage(cache: Option<&ImageCache>) {
     let CacheUse { found, made, damaged, bytes } = cache.usage();
     let replaced = match damaged {
         0 => return,
-        1 => "1 damaged entry was replaced".to_owned(),
-        _ => format!("{damaged} damaged entries were replaced"),
+        1 => "1 damaged entry was decoded again".to_owned(),
+        _ => format!("{damaged} damaged entries were decoded again"),
     };
     eprintln!(
         "images read from the cache: {found}, decoded: {made}; {replaced} ({:.1} MiB kept)",

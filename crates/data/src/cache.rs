@@ -22,7 +22,7 @@ pub mod look;
 mod room;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -91,7 +91,7 @@ pub struct ImageCache {
     closed: AtomicBool,
     found: AtomicU64,
     made: AtomicU64,
-    damaged: AtomicU64,
+    damaged: Mutex<HashSet<(Key, Kept)>>,
     notice: Box<dyn Fn(CacheNotice) + Send + Sync>,
 }
 
@@ -149,7 +149,7 @@ pub struct CacheUse {
     pub found: u64,
     /// Images that were decoded.
     pub made: u64,
-    /// Entries that were damaged.
+    /// Entries that were damaged, each once however often it was asked for.
     pub damaged: u64,
     /// Bytes that its entries take.
     pub bytes: u64,
@@ -167,7 +167,7 @@ impl ImageCache {
             closed: AtomicBool::new(false),
             found: AtomicU64::new(0),
             made: AtomicU64::new(0),
-            damaged: AtomicU64::new(0),
+            damaged: Mutex::default(),
             notice: Box::new(notice),
         }
     }
@@ -180,8 +180,8 @@ impl ImageCache {
     /// What it was good for so far.
     pub fn usage(&self) -> CacheUse {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let [found, made, damaged] = [&self.found, &self.made, &self.damaged].map(count);
-        CacheUse { found, made, damaged, bytes: lock(&self.room).bytes() }
+        let damaged = lock(&self.damaged).len() as u64;
+        CacheUse { found: count(&self.found), made: count(&self.made), damaged, bytes: lock(&self.room).bytes() }
     }
 
     /// An image file, decoded and resized for networks of `image_size`: what
@@ -279,7 +279,11 @@ impl ImageCache {
                 Some(entry)
             }
             Err(detail) => {
-                if self.damaged.fetch_add(1, Ordering::Relaxed) == 0 {
+                let is_first = {
+                    let mut damaged = lock(&self.damaged);
+                    damaged.insert((*key, kept)) && damaged.len() == 1
+                };
+                if is_first {
                     (self.notice)(CacheNotice::Damaged { entry: path, detail });
                 }
                 None

@@ -75,7 +75,7 @@ pub(crate) fn scan(root: &Path) -> Result<Manifest, DataError> {
             folder.display()
         ));
     }
-    Ok(Manifest { root: root.to_owned(), table: None, classes, rows, warnings })
+    Ok(Manifest { root: root.to_owned(), table: None, classes, rows, warnings, absent_splits: Vec::new() })
 }
 
 /// Whether one of the split folders is there.

@@ -197,6 +197,7 @@ mod tests {
             table: None,
             classes: vec!["infected".into(), "normal".into()],
             rows: (0..200).map(row).collect(),
+            absent_splits: Vec::new(),
             warnings: Vec::new(),
         }
     }

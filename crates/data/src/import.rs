@@ -249,6 +249,7 @@ impl Merged {
             table: self.table,
             classes: classes.clone(),
             rows: rows.collect(),
+            absent_splits: Vec::new(),
             warnings: self.warnings,
         };
         manifest.sort();

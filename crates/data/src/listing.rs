@@ -117,11 +117,7 @@ impl Listing {
         }
         table.warn_of(&repeated, "row stands there twice and counts once", "rows stand there twice and count once");
         table.warn_of_ages(&ages);
-        table.warn_of(
-            &sexes,
-            "entry of the column sex is neither F nor M and is taken as unknown",
-            "entries of the column sex are neither F nor M and are taken as unknown",
-        );
+        table.warn_of_sexes(&sexes);
         Ok(Listing { entries, warnings: table.warnings })
     }
 

@@ -121,6 +121,8 @@ pub struct Manifest {
     /// What the user should know and what is no error: ignored files, a class that the test split lacks, rows that
     /// `manifest.csv` does not name.
     pub warnings: Vec<String>,
+    /// Splits of which the table names images and none is there (see [`Manifest::open_existing`]).
+    pub absent_splits: Vec<Split>,
 }
 
 impl Manifest {
@@ -188,7 +190,10 @@ impl Manifest {
             ));
             let gone: BTreeSet<usize> = missing.into_iter().collect();
             let mut index = 0..;
+            let splits = |manifest: &Manifest| manifest.rows.iter().map(|row| row.split).collect::<BTreeSet<Split>>();
+            let named = splits(&manifest);
             manifest.rows.retain(|_| index.next().is_none_or(|row| !gone.contains(&row)));
+            manifest.absent_splits = named.difference(&splits(&manifest)).copied().collect();
         }
         Ok(manifest)
     }
@@ -235,7 +240,14 @@ impl Manifest {
             return Err(DataError::TableEmpty { table: table.to_owned() });
         }
         let folder = table.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut manifest = Manifest { root: folder.to_owned(), table: Some(table.to_owned()), classes, rows, warnings };
+        let mut manifest = Manifest {
+            root: folder.to_owned(),
+            table: Some(table.to_owned()),
+            classes,
+            rows,
+            warnings,
+            absent_splits: Vec::new(),
+        };
         manifest.sort();
         Ok(manifest)
     }

@@ -106,6 +106,15 @@ impl Table {
         self.warnings.push(format!("{}: {count}, {place}", self.file.display()));
     }
 
+    /// Counts rows whose sex could not be read.
+    pub fn warn_of_sexes(&mut self, lines: &[u64]) {
+        self.warn_of(
+            lines,
+            "entry of the column sex is none of F, M and O and is taken as unknown",
+            "entries of the column sex are none of F, M and O and are taken as unknown",
+        );
+    }
+
     /// Warns of ages that [`Record::read`] noted.
     pub fn warn_of_ages(&mut self, lines: &[u64]) {
         self.warn_of(lines, "age cannot be and is taken as unknown", "ages cannot be and are taken as unknown");

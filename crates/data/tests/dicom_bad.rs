@@ -129,3 +129,40 @@ fn a_flipped_byte_is_an_error_or_an_image_but_no_panic() {
         }
     }
 }
+
+/// An item of a sequence holds as few elements as the group it stands in: each takes several times its bytes in memory.
+#[test]
+fn an_item_of_very_many_elements_is_refused() {
+    let short = |group: u16, element: u16, vr: &[u8; 2], value: &[u8]| {
+        [&group.to_le_bytes()[..], &element.to_le_bytes(), vr, &(value.len() as u16).to_le_bytes(), value].concat()
+    };
+    let long = |group: u16, element: u16, vr: &[u8; 2], value: &[u8]| {
+        let length = (value.len() as u32).to_le_bytes();
+        [&group.to_le_bytes()[..], &element.to_le_bytes(), vr, &[0, 0], &length, value].concat()
+    };
+    let number = |element: u16, value: u16| short(0x0028, element, b"US", &value.to_le_bytes());
+    let file = |elements: usize| {
+        let items = short(0x0028, 0x3004, b"LO", b"").repeat(elements);
+        let item = [&[0xfe, 0xff, 0x00, 0xe0][..], &(items.len() as u32).to_le_bytes(), &items].concat();
+        [
+            [0; 128].to_vec(),
+            b"DICM".to_vec(),
+            short(0x0002, 0x0010, b"UI", b"1.2.840.10008.1.2.1\0"),
+            number(0x0002, 1),
+            short(0x0028, 0x0004, b"CS", b"MONOCHROME2 "),
+            number(0x0010, 8),
+            number(0x0011, 8),
+            number(0x0100, 8),
+            number(0x0101, 8),
+            number(0x0102, 7),
+            number(0x0103, 0),
+            long(0x0028, 0x3000, b"SQ", &item),
+            long(0x7fe0, 0x0010, b"OB", &[0; 64]),
+        ]
+        .concat()
+    };
+    let message = |elements| decode_bytes("many.dcm", &file(elements), &Limits::default()).unwrap_err().to_string();
+    // One that is not too long is looked at: it has no descriptor.
+    assert!(message(4096).contains("(0028,3002)"), "{}", message(4096));
+    assert!(message(4097).contains("more than 4096 elements"), "{}", message(4097));
+}

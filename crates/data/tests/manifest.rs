@@ -263,7 +263,7 @@ fn a_table_alone_is_a_data_set() {
     );
     assert_eq!((b.view.as_deref(), b.age, b.sex), (Some("AP, supine"), Some(1), Some(Sex::Female)));
     assert_eq!((a.patient_id.as_deref(), a.age, a.sex), (None, None, None));
-    for word in ["1 row stands there twice", "1 age cannot be", "neither F nor M"] {
+    for word in ["1 row stands there twice", "1 age cannot be", "none of F, M and O"] {
         assert!(manifest.warnings.iter().any(|warning| warning.contains(word)), "{word}: {:?}", manifest.warnings);
     }
     assert!(manifest.path_of(0).is_file());

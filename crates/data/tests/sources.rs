@@ -239,6 +239,9 @@ fn nih_joins_its_labels_and_scatters_its_images() {
         "images_012/images/00030800_000.png",
     ];
     let dir = collection("nih", &images);
+    let table = dir.path().join("Data_Entry_2017.csv");
+    let text = fs::read_to_string(&table).unwrap();
+    fs::write(&table, text.replacen("058Y,M,", "058Y,X,", 1)).unwrap();
     let imported = imported(dir.path(), Kind::Nih);
     let pneumonia = row(&imported, "00000193_019.png");
     assert_eq!(pneumonia.finding.as_deref(), Some("Infiltration, Pneumonia"));
@@ -248,6 +251,7 @@ fn nih_joins_its_labels_and_scatters_its_images() {
     assert_eq!((row(&imported, "00011973_002.png").age, row(&imported, "00011973_002.png").split), (None, Split::Test));
     dropped(&imported, "00000193_020.png", "no rule for `Infiltration`");
     warned(&imported, "1 age cannot be");
+    warned(&imported, "1 entry of the column sex is none of F, M and O");
     warned(&imported, "--keep-test");
 }
 
@@ -275,6 +279,7 @@ fn chexpert_is_uncertain_and_has_its_patients_in_paths() {
     dropped(&two, CHEXPERT[1], "view `Lateral`");
     dropped(&two, CHEXPERT[3], "`Pneumonia` is uncertain");
     dropped(&two, CHEXPERT[4], "no rule for `Edema`");
+    warned(&two, "1 entry of the column sex is none of F, M and O");
     let rules = "uncertain = \"positive\"\n[[class]]\nname = \"pneumonia\"\nfindings = [\"Pneumonia\"]\n[[class]]\n\
                  name = \"rest\"\nfindings = [\"No Finding\", \"Edema\"]\n";
     let more = imported_by(dir.path(), Kind::Chexpert, &Rules::parse(Path::new("r"), rules).unwrap());

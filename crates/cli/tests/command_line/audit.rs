@@ -190,6 +190,24 @@ fn where_nothing_can_be_looked_at_nothing_is_said_to_be_clean() {
 }
 
 #[test]
+fn a_split_that_is_not_there_is_not_said_to_be_clean() {
+    let folder = scratch();
+    let data = data_set(folder.path());
+    let mut list = String::from("path,label,split\n");
+    for path in contents(&data).into_keys() {
+        let image = path.strip_prefix(folder.path()).unwrap().to_str().unwrap();
+        let [_, split, label, _] = image.split('/').collect::<Vec<_>>()[..] else { panic!("{image}") };
+        list += &format!("{image},{label},{split}\n");
+    }
+    fs::write(folder.path().join("list.csv"), list).unwrap();
+    let audit = ["audit", "--data", "list.csv", "--on-bad-image", "skip"];
+    let whole = roentgen(folder.path(), &audit);
+    assert!(!whole.stderr.contains("is there"), "{}", whole.stderr);
+    fs::remove_dir_all(data.join("test")).unwrap();
+    roentgen(folder.path(), &audit).fails(1, &["list.csv: no image of the test split is there"]);
+}
+
+#[test]
 fn wrong_calls_are_refused() {
     roentgen(Path::new("."), &["audit", "--data", "nowhere"]).fails(2, &["nowhere: no such folder"]);
     roentgen(Path::new("."), &["audit", "--data", ".", "--threads", "0"]).fails(2, &["--threads is 0"]);

@@ -71,12 +71,13 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
         if !file.is_file() {
             continue;
         }
-        let table = Table::read(&file)?;
+        let mut table = Table::read(&file)?;
         let path = table.require(&["Path"])?;
         let findings = FindingColumns::of(&table)?;
         let column = |name| table.column(&[name]);
         let (age, sex) = (column("Age"), column("Sex"));
         let (side, projection) = (column("Frontal/Lateral"), column("AP/PA"));
+        let (mut strange_ages, mut strange_sexes) = (Vec::new(), Vec::new());
         for record in table.records() {
             let Some(name) = record.get(path) else {
                 images.push(Found::nameless(&file, record.line));
@@ -97,11 +98,13 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
                 source: Some("CheXpert".to_owned()),
                 split: Some(split),
                 view: if lateral { Some("Lateral".to_owned()) } else { record.get(projection).map(str::to_owned) },
-                age: record.get(age).and_then(age_in_years),
-                sex: record.get(sex).and_then(Sex::parse),
+                age: record.read(age, age_in_years, &mut strange_ages),
+                sex: record.read(sex, Sex::parse, &mut strange_sexes),
                 ..Found::default()
             });
         }
+        table.warn_of_ages(&strange_ages);
+        table.warn_of_sexes(&strange_sexes);
         notes.extend(table.warnings);
         first.get_or_insert(file);
     }

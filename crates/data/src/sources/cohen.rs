@@ -41,7 +41,7 @@ pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
     let column = |name| table.column(&[name]);
     let (view, modality, folder) = (column("view"), column("modality"), column("folder"));
     let (age, sex) = (column("age"), column("sex"));
-    let (mut images, mut strange_ages) = (Vec::new(), Vec::new());
+    let (mut images, mut strange_ages, mut strange_sexes) = (Vec::new(), Vec::new(), Vec::new());
     for record in table.records() {
         let Some(name) = record.get(name) else {
             images.push(Found::nameless(&file, record.line));
@@ -69,11 +69,12 @@ pub(super) fn collect(dir: &Path, kind: Kind) -> Result<Collection, DataError> {
             view: record.get(view).map(str::to_owned),
             modality: record.get(modality).map(str::to_owned),
             age: record.read(age, age_in_years, &mut strange_ages),
-            sex: record.get(sex).and_then(Sex::parse),
+            sex: record.read(sex, Sex::parse, &mut strange_sexes),
             ..Found::default()
         });
     }
     table.warn_of_ages(&strange_ages);
+    table.warn_of_sexes(&strange_sexes);
     Ok(Collection { root: dir.to_owned(), table: file, images, notes: table.warnings })
 }
 

@@ -38,7 +38,7 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
     for folder in folders.iter().rev() {
         folder_of.extend(file_names(&dir.join(folder))?.into_iter().map(|name| (name, folder.as_path())));
     }
-    let (mut images, mut strange_ages) = (Vec::new(), Vec::new());
+    let (mut images, mut strange_ages, mut strange_sexes) = (Vec::new(), Vec::new(), Vec::new());
     for record in table.records() {
         let Some(name) = record.get(name) else {
             images.push(Found::nameless(&file, record.line));
@@ -57,11 +57,12 @@ pub(super) fn collect(dir: &Path) -> Result<Collection, DataError> {
             split: lists.get(name).copied(),
             view: record.get(view).map(str::to_owned),
             age: record.read(age, age_in_years, &mut strange_ages),
-            sex: record.get(sex).and_then(Sex::parse),
+            sex: record.read(sex, Sex::parse, &mut strange_sexes),
             ..Found::default()
         });
     }
     table.warn_of_ages(&strange_ages);
+    table.warn_of_sexes(&strange_sexes);
     let mut notes = table.warnings;
     if !lists.is_empty() {
         notes.push(

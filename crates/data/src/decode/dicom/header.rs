@@ -34,8 +34,8 @@ const VOI_LUT_SEQUENCE: Tag = Tag(0x0028, 0x3010);
 const OVERLAY_BIT_POSITION: u16 = 0x0102;
 const PIXEL_DATA: Tag = Tag(0x7fe0, 0x0010);
 
-/// Most elements about pixels (group 0028) that are kept; PS3.6 names some 200. One that is empty has 8 bytes in a file, and
-/// several times as many in memory.
+/// Most elements that are kept, of those about pixels (group 0028; PS3.6 names some 200) as of an item. One that is empty has
+/// 8 bytes in a file, and several times as many in memory.
 const MOST_ELEMENTS: usize = 4096;
 
 /// What is known of the pixels of a file.
@@ -160,16 +160,13 @@ pub(super) fn patient_id(bytes: &[u8]) -> Result<Option<String>, Fault> {
 pub(super) fn read(bytes: &[u8]) -> Result<Header<'_>, Fault> {
     let (mut elements, syntax, coding) = begin(bytes)?;
     let encoding = elements.encoding();
-    let mut found = Found { elements: Vec::new(), encoding };
+    let mut found = Found::new(encoding);
     let mut overlay = false;
     let pixels = loop {
         let element = elements.next()?.ok_or(Fault::NoPixelData)?;
         match element.tag {
             PIXEL_DATA => break element,
-            Tag(0x0028, _) if found.elements.len() == MOST_ELEMENTS => {
-                return Err(Fault::Damaged(format!("more than {MOST_ELEMENTS} elements stand in group 0028")));
-            }
-            Tag(0x0028, _) => found.elements.push(element),
+            Tag(0x0028, _) => found.push(element)?,
             Tag(0x6000..=0x60ff, OVERLAY_BIT_POSITION) => overlay |= element.value.iter().any(|&byte| byte != 0),
             _ => {}
         }
@@ -300,6 +297,20 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    fn new(encoding: Encoding) -> Found<'a> {
+        Found { elements: Vec::new(), encoding }
+    }
+
+    fn push(&mut self, element: Element<'a>) -> Result<(), Fault> {
+        if self.elements.len() == MOST_ELEMENTS {
+            return Err(Fault::Damaged(format!(
+                "more than {MOST_ELEMENTS} elements stand in group 0028 or an item of it"
+            )));
+        }
+        self.elements.push(element);
+        Ok(())
+    }
+
     /// An attribute with a value; the first, where it stands there twice.
     fn get(&self, tag: Tag) -> Option<&Element<'a>> {
         self.elements.iter().find(|element| element.tag == tag && !element.value.is_empty())
@@ -351,9 +362,9 @@ impl<'a> Found<'a> {
         let Some(sequence) = self.get(tag) else { return Ok(None) };
         let Some(item) = Elements::new(sequence.value, 0, self.encoding).next_item()? else { return Ok(None) };
         let mut inner = Elements::new(item, 0, self.encoding);
-        let mut found = Found { elements: Vec::new(), encoding: self.encoding };
+        let mut found = Found::new(self.encoding);
         while let Some(element) = inner.next()? {
-            found.elements.push(element);
+            found.push(element)?;
         }
         let descriptor =
             found.get(LUT_DESCRIPTOR).ok_or_else(|| missing("look-up table's descriptor", LUT_DESCRIPTOR))?;
