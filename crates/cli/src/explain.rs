@@ -19,7 +19,6 @@ use roentgen_data::{Augment, Image, Limits, Transform, decode, decode_frame};
 use roentgen_infer::explain::{Curves, Explainer, Explanation, LungField, Method};
 use roentgen_infer::{Model, Predictor};
 use roentgen_report::{HeatPicture, file_name_part, write_removal_curves};
-use roentgen_run::RunDirectory;
 use roentgen_run::directory::write_atomically;
 use roentgen_run::predictions::Computation as Computed;
 use std::collections::{HashMap, HashSet};
@@ -243,7 +242,7 @@ struct Explaining {
 
 impl Explaining {
     fn new(arguments: &Explain) -> Outcome<Explaining> {
-        search::refuse_sealed(&RunDirectory::new(&arguments.run))?;
+        search::refuse_sealed_model(&arguments.run)?;
         let model = Model::open(&arguments.run)?;
         let classes = &model.description.classes;
         let class = match &arguments.class {

@@ -37,7 +37,7 @@ pub enum Format {
 /// Runs the command, and prints the path of what it wrote.
 pub fn run(arguments: &Export) -> Outcome {
     let Export { run, format, out } = arguments;
-    search::refuse_sealed(&RunDirectory::new(run))?;
+    search::refuse_sealed_model(run)?;
     let model = Model::open(run)?;
     let own = if run.is_dir() { RunDirectory::new(run).model_file() } else { run.clone() };
     let same = |a: std::io::Result<PathBuf>, b: std::io::Result<PathBuf>| a.is_ok_and(|a| b.is_ok_and(|b| a == b));

@@ -53,7 +53,7 @@ pub fn run(arguments: &Predict) -> Outcome {
         }
         _ => match arguments.paths.split_first() {
             Some((run, images)) => {
-                search::refuse_sealed(&RunDirectory::new(run))?;
+                search::refuse_sealed_model(run)?;
                 (Model::open(run)?, resolve::engine_settings(run)?, model_file(run), images)
             }
             None => return Err(Failure::call("no model: give a run directory, or --arch with --weights")),

@@ -490,6 +490,21 @@ pub fn seal(run: &RunDirectory) -> Outcome {
     Ok(write_atomically(&run.seal_file(), |file| file.write_all(text))?)
 }
 
+/// As [`refuse_sealed`], of a run's folder or of a model file, which may lie in one.
+pub fn refuse_sealed_model(model: &Path) -> Outcome {
+    let folder = match model.parent() {
+        Some(folder) if model.is_file() => {
+            if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            }
+        }
+        _ => model,
+    };
+    refuse_sealed(&RunDirectory::new(folder))
+}
+
 /// Refuses to look at images with a sealed run: they may be its test images, whatever they are called.
 pub fn refuse_sealed(run: &RunDirectory) -> Outcome {
     let seal: &Path = &run.seal_file();

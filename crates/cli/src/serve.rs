@@ -4,7 +4,6 @@ use crate::arguments::Computation;
 use crate::failure::{Failure, Outcome};
 use crate::{resolve, search, start};
 use clap::Args;
-use roentgen_run::RunDirectory;
 use roentgen_serve::{Limits, ModelSource, ServeError, Server, Settings, SharedEngine, ThresholdChoice, Token};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -57,7 +56,7 @@ pub struct Serve {
 /// Runs the command until it is told to stop.
 pub fn run(arguments: &Serve) -> Outcome {
     let sources: Vec<ModelSource> = arguments.models.iter().map(|model| source(model)).collect();
-    sources.iter().try_for_each(|source| search::refuse_sealed(&RunDirectory::new(&source.path)))?;
+    sources.iter().try_for_each(|source| search::refuse_sealed_model(&source.path))?;
     let limits = Limits::default();
     let body_bytes = (arguments.max_body as usize) << 20;
     let settings = Settings {

@@ -44,6 +44,8 @@ fn an_exported_model_says_what_it_needs_and_gives_the_same_logits() {
     // Elsewhere nobody would know that it is a search's, which has not fixed its winner yet.
     std::fs::write(folder.path().join("run/test-sealed"), "").unwrap();
     export(&["--out", "sealed.onnx"]).fails(2, &["run: the run belongs to a search", "without the test images"]);
+    let file = ["export", "model.safetensors", "--format", "onnx", "--out", "sealed.onnx"];
+    roentgen(&folder.path().join("run"), &file).fails(2, &[".: the run belongs to a search"]);
     assert!(!folder.path().join("sealed.onnx").exists());
     std::fs::remove_file(folder.path().join("run/test-sealed")).unwrap();
     assert!(std::fs::read(folder.path().join("run/model.safetensors")).unwrap() == model);

@@ -102,7 +102,7 @@ fn wrong_calls_say_what_to_do() {
     // A search's candidate answers nobody before the winner is fixed, whatever the name it is to have.
     copy(&folder.path().join("run"), &folder.path().join("sealed"));
     std::fs::write(folder.path().join("sealed/test-sealed"), "").unwrap();
-    for models in [&["sealed"][..], &["run", "other=sealed"]] {
+    for models in [&["sealed"][..], &["run", "other=sealed"], &["sealed/model.safetensors"]] {
         let words = ["sealed: the run belongs to a search", "without the test images"];
         call(&[models, &["--addr", &address]].concat()).fails(2, &words);
     }
