@@ -11,9 +11,6 @@
 //!
 //! Each product is one chain over the input channels, so that neither the way nor the threads change a bit.
 //!
-//! One file of more than 600 lines, because both ways share the loops over tiles, and apart each would hide the other's
-//! order.
-//!
 //! The file is long because both ways, and the scratch memory that is planned for them, rest on the same cut into
 //! groups: parted, each half would have to repeat it.
 
