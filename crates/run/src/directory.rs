@@ -112,6 +112,13 @@ impl RunDirectory {
         self.path.join("cache")
     }
 
+    /// The sealed run that a path leads to, links followed: the path is its folder, or something in it or in a folder of
+    /// its, such as a model or a checkpoint.
+    pub fn sealed_at(path: &Path) -> Option<RunDirectory> {
+        let place = path.canonicalize().ok()?;
+        place.ancestors().take(3).map(RunDirectory::new).find(|run| run.seal_file().is_file())
+    }
+
     /// `test-sealed`: says, while it is there, that the test images of this run must not be looked at yet.
     pub fn seal_file(&self) -> PathBuf {
         self.path.join("test-sealed")

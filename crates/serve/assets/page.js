@@ -41,7 +41,11 @@ async function call(path, options = {}) {
     } catch {
       throw new Refused(0, "no answer from the server", "a server that runs and can be reached");
     }
-    if (response.ok) return response.json();
+    if (response.ok) {
+      return response.json().catch(() => {
+        throw new Refused(0, "an answer that breaks off", "a whole one: try again");
+      });
+    }
     if (response.status === 503 && attempt < TRIES) {
       const seconds = Number(response.headers.get("Retry-After")) || 1;
       await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
@@ -182,7 +186,10 @@ async function classifyOne(model, file, article) {
       if (isWanted()) noMap(article, refused);
     }
   };
-  select.addEventListener("change", () => explain(select.value));
+  select.addEventListener("change", () => {
+    waitForMap(article);
+    explain(select.value);
+  });
   await explain();
 }
 
@@ -273,8 +280,16 @@ function where({ class: name, method, map }) {
   return `Evidence for ${name} is strongest ${at} of the picture (${method}).`;
 }
 
+/** Another class is chosen: what is shown would be taken for its map. */
+function waitForMap(article) {
+  article.querySelector(".heat").hidden = true;
+  const where = article.querySelector(".where");
+  // From here on it answers the user, and is read out; before, many images may speak at the same time.
+  where.setAttribute("role", "status");
+  where.textContent = "waiting\u2026";
+}
+
 function noMap(article, refused) {
-  // What is shown still would be that of another class.
   article.querySelector(".heat").hidden = true;
   article.querySelector(".where").textContent = `No heat map: ${refused.found}`;
 }
@@ -325,7 +340,7 @@ function pairs(title, rows) {
 function estimate({ value, low, high, reason }) {
   const cell = element("span", number(value));
   if (low !== null && low !== undefined) cell.append(element("span", ` (${number(low)} to ${number(high)})`, "interval"));
-  if (value === null && reason) cell.append(element("span", ` (${reason})`, "interval"));
+  if (value === null && reason) cell.append(element("span", ` (${reason})`, "faint"));
   return cell;
 }
 

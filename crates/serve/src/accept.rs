@@ -10,18 +10,39 @@ use axum::http::{HeaderMap, header};
 pub(crate) fn preference(headers: &HeaderMap, media_type: &str) -> Option<(u16, u8)> {
     let lines = headers.get_all(header::ACCEPT).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
     let all = lines.collect::<Vec<_>>().join(",");
-    if all.split(',').all(|range| range.trim().is_empty()) {
+    if unquoted(&all, ',').all(|range| range.trim().is_empty()) {
         return Some((1000, 0));
     }
-    let named = all.split(',').filter_map(|range| {
-        let mut parts = range.split(';').map(str::trim);
+    let named = unquoted(&all, ',').filter_map(|range| {
+        let mut parts = unquoted(range, ';').map(str::trim);
         let exactness = exactness(parts.next()?, media_type)?;
-        let weight = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("q"));
-        let weight: f32 = weight.map_or(Ok(1.0), |(_, weight)| weight.parse()).ok()?;
+        let mut parameters = parts.filter_map(|part| part.split_once('='));
+        let weight = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        let weight: f32 = weight.map_or(Ok(1.0), |(_, weight)| weight.trim().parse()).ok()?;
         (0.0..=1.0).contains(&weight).then_some((exactness, (weight * 1000.0).round() as u16))
     });
     let (exactness, weight) = named.max()?;
     (weight > 0).then_some((weight, exactness))
+}
+
+/// The parts of a text between separators that do not stand in quoted strings (RFC 9110, section 5.6.4).
+fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character| {
+        let is_literal = std::mem::take(&mut escaped);
+        match character {
+            _ if is_literal => false,
+            '\\' => {
+                escaped = quoted;
+                false
+            }
+            '"' => {
+                quoted = !quoted;
+                false
+            }
+            _ => character == separator && !quoted,
+        }
+    })
 }
 
 /// How exactly a range names a type that it holds.
@@ -63,6 +84,8 @@ mod tests {
             // Several lines are one list.
             (&["application/json;q=0.5", "image/png;level=1 ; q=.6"], Some(png)),
             (&["image/png;q=2, image/png;q=x, application/json;q=0.1"], Some(json)),
+            (&["image/png;x=\"p;q=0, \\\"\", application/json;q=0.5"], Some(png)),
+            (&["image/png;q = 0.1, application/json;q=0.5"], Some(json)),
             (&["image/png;q=0.0001"], None),
             (&["text/html"], None),
             (&["*/*;q=0"], None),

@@ -3,9 +3,10 @@
 //! A decoder cannot be interrupted. So an image waits for its turn outside of them, where it vanishes with its request, and
 //! what is decoded keeps all that it takes until its end, also where nobody waits for it any more.
 //!
-//! Of the images that wait the one of the fewest pixels is next, so that nobody waits behind a larger one. Who came first is
-//! passed by [`MOST_PASSED`] others at most: then it is next, and what it lacks is kept for it. And while decoders are at large
-//! images, one thread more takes small ones, with pixels of its own: nobody waits longer for what it does.
+//! Of the images that wait the one of the fewest pixels is next, so that one larger image holds up nobody. Each is passed by
+//! [`MOST_PASSED`] others at most: then it is next, in the order in which they came, and what it lacks is kept for it. So
+//! under a load that never ends nobody waits much longer than in that order. And while decoders are at large images, one
+//! thread more takes small ones, with pixels of its own: nobody waits longer for what it does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 const LARGEST_AT_ONCE: u64 = 2;
 /// A small image has at most this part of the most pixels: 4 of 64 million, which most published radiographs have.
 const SMALL: u64 = 16;
-/// Images that may be begun before the one of all that wait that came first.
+/// Images that came later and may be begun before one that waits.
 const MOST_PASSED: usize = 16;
 
 pub(crate) struct Decoders {
@@ -47,7 +48,7 @@ struct AtWork {
 
 struct Waiting {
     pixels: u64,
-    /// How many have been begun that came later, since it is the first.
+    /// How many have been begun that came later.
     passed: usize,
     /// Closed where its request has gone.
     turn: oneshot::Sender<(Turn, Place)>,
@@ -133,7 +134,7 @@ impl State {
         let decoder = on_decoders().count() < threads;
         let beside = on_decoders().any(|work| work.pixels > small) && self.at_work.values().all(|work| !work.beside);
         let shortest = (0..self.waiting.len()).min_by_key(|&index| self.waiting[index].pixels)?;
-        let index = if self.waiting[0].passed < MOST_PASSED { shortest } else { 0 };
+        let index = self.waiting.iter().position(|image| image.passed >= MOST_PASSED).unwrap_or(shortest);
         let (index, beside) = if decoder && self.waiting[index].pixels <= room {
             (index, false)
         } else if beside && self.waiting[shortest].pixels <= small {
@@ -141,8 +142,8 @@ impl State {
         } else {
             return None;
         };
-        if !beside && index > 0 {
-            self.waiting[0].passed += 1;
+        if !beside {
+            self.waiting.range_mut(..index).for_each(|image| image.passed += 1);
         }
         let Waiting { pixels, turn, .. } = self.waiting.remove(index)?;
         let number = self.begun;
@@ -254,20 +255,23 @@ mod tests {
     }
 
     #[test]
-    fn images_of_any_size_pass_larger_ones_until_the_first_has_waited_for_so_many() {
+    fn images_of_any_size_pass_larger_ones_and_each_of_those_so_many_times_at_most() {
         let decoders = decoders(1);
         let mut at_work = come(&decoders, 160);
-        for mut waiting in [come(&decoders, 160), come(&decoders, 120)] {
-            for _ in 0..MOST_PASSED {
-                let middle = come(&decoders, 80);
-                at_work.finish();
-                at_work = middle;
-                assert!(at_work.is_begun() && !waiting.is_begun());
-            }
-            let mut late = come(&decoders, 80);
+        // One more of the middle size comes with each that is begun, so that some always wait.
+        let mut waiting: VecDeque<Came> = (0..100).map(|index| come(&decoders, 100 + index % 60)).collect();
+        for _ in 0..MOST_PASSED {
+            let middle = come(&decoders, 80);
             at_work.finish();
-            assert!(waiting.is_begun() && !late.is_begun());
-            at_work = waiting;
+            at_work = middle;
+            assert!(at_work.is_begun() && waiting.iter_mut().all(|larger| !larger.is_begun()));
+        }
+        let mut late = Vec::new();
+        while let Some(mut larger) = waiting.pop_front() {
+            late.push(come(&decoders, 80));
+            at_work.finish();
+            assert!(larger.is_begun() && waiting.iter_mut().chain(&mut late).all(|other| !other.is_begun()));
+            at_work = larger;
         }
     }
 

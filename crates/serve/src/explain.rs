@@ -3,7 +3,7 @@
 use crate::accept::preference;
 use crate::app::App;
 use crate::picture::{Shown, data_url};
-use crate::predict::{One, Prediction, decode, for_each_image, on_thread, unknown_words};
+use crate::predict::{One, Prediction, decode, for_each_image, on_thread, unknown_words, uploads};
 use crate::refusal::Refusal;
 use crate::worker::Work;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use axum::extract::{Query, State};
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use roentgen_infer::explain::{ExplainError, Method};
+use roentgen_infer::explain::{ExplainError, HeatMap, Method};
 use roentgen_report::ReportError;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
@@ -53,11 +53,6 @@ struct Explained {
     image: String,
     /// The evidence for the class, transparent where there is none.
     heat_map: String,
-    #[serde(skip)]
-    overlay: Option<Vec<u8>>,
-    /// Given up when the answer is sent.
-    #[serde(skip)]
-    room: Option<OwnedSemaphorePermit>,
 }
 
 /// The map as the network gives it; positive values speak for the class.
@@ -102,21 +97,23 @@ pub(crate) async fn explain(
         let expected = "application/json, or image/png for one image";
         return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, "an Accept of neither JSON nor PNG", expected));
     }
-    let as_picture = png > json;
-    let work = move |one| explain_one(one, method, class, as_picture);
-    let mut explanations = for_each_image(&app, &registry, model, wanted.frame, request, work).await?;
-    let room = explanations.iter_mut().filter_map(|explained| explained.room.take()).collect();
-    match explanations.as_mut_slice() {
-        [Explained { overlay: Some(overlay), .. }] => Ok(sent("image/png", std::mem::take(overlay), room)),
-        several if json.is_none() => {
-            let found = format!("{} images, and PNG to answer with", several.len());
-            Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, found, "one image, or `Accept: application/json`"))
-        }
-        _ => {
-            let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
-            Ok(sent("application/json", answer.expect("maps have text as keys, and nothing else can fail"), room))
-        }
+    let uploads = uploads(&app, request).await?;
+    let images = uploads.images.len();
+    if json.is_none() && images > 1 {
+        let found = format!("{images} images, and PNG to answer with");
+        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, found, "one image, or `Accept: application/json`"));
     }
+    if images == 1 && png > json {
+        let work = move |one| explain_one(one, method, class, overlay);
+        let pictures = for_each_image(&app, &registry, model, wanted.frame, uploads, work).await?;
+        let (pictures, room): (Vec<Vec<u8>>, _) = pictures.into_iter().unzip();
+        return Ok(sent("image/png", pictures.concat(), room));
+    }
+    let work = move |one| explain_one(one, method, class, described);
+    let explanations = for_each_image(&app, &registry, model, wanted.frame, uploads, work).await?;
+    let (explanations, room) = explanations.into_iter().unzip();
+    let answer = serde_json::to_vec(&Answer { model: &served.name, explanations });
+    Ok(sent("application/json", answer.expect("maps have text as keys, and nothing else can fail"), room))
 }
 
 /// An answer that keeps its room until the last byte of it is sent.
@@ -134,7 +131,23 @@ fn sent(kind: &'static str, bytes: Vec<u8>, room: Vec<OwnedSemaphorePermit>) -> 
     ([(header::CONTENT_TYPE, kind)], Body::from(body)).into_response()
 }
 
-async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture: bool) -> Result<Explained, Refusal> {
+/// What an explanation is drawn from.
+struct Evidence {
+    prediction: Prediction,
+    /// The class that the map speaks for.
+    class: String,
+    method: &'static str,
+    map: HeatMap,
+    shown: Shown,
+}
+
+/// Explains an image, and draws what is asked for. The permit is given up when the answer is sent.
+async fn explain_one<T: Send + 'static>(
+    one: One,
+    method: Method,
+    class: Option<usize>,
+    draw: fn(Evidence) -> Result<T, ReportError>,
+) -> Result<(T, OwnedSemaphorePermit), Refusal> {
     let served = &one.registry.models[one.model];
     let room = one.app.admission.explanation()?;
     let decoded = decode(&one, |image| Shown::new(&image)).await?;
@@ -148,23 +161,31 @@ async fn explain_one(one: One, method: Method, class: Option<usize>, as_picture:
     let prediction = Prediction::new(served, one.upload.name, explained.logits);
     let class = served.classes[explained.class].clone();
     let drawing = one.app.admission.drawing().await;
-    let draw = move || -> Result<Explained, ReportError> {
+    let evidence = Evidence { prediction, class, method: method.name(), map: explained.map, shown: decoded.kept };
+    let drawn = move || {
         let _drawing = drawing;
-        let map = explained.map;
-        let picture = decoded.kept.with(&map);
-        let line = format!("{}: evidence for {class} ({})", prediction.file, method.name());
-        Ok(Explained {
-            method: method.name(),
-            width: picture.width,
-            height: picture.height,
-            overlay: as_picture.then(|| picture.overlay_png(&[line])).transpose()?,
-            image: data_url(&picture.image_png()?),
-            heat_map: data_url(&picture.layer_png()?),
-            map: RawMap { height: map.height, width: map.width, values: map.values },
-            prediction,
-            class,
-            room: Some(room),
-        })
+        draw(evidence)
     };
-    on_thread(draw).await?.map_err(|error| Refusal::internal(error.to_string()))
+    let drawn = on_thread(drawn).await?.map_err(|error| Refusal::internal(error.to_string()))?;
+    Ok((drawn, room))
+}
+
+/// The PNG of an image with its map and a legend.
+fn overlay(Evidence { prediction, class, method, map, shown }: Evidence) -> Result<Vec<u8>, ReportError> {
+    shown.with(&map).overlay_png(&[format!("{}: evidence for {class} ({method})", prediction.file)])
+}
+
+/// A part of the JSON answer.
+fn described(Evidence { prediction, class, method, map, shown }: Evidence) -> Result<Explained, ReportError> {
+    let picture = shown.with(&map);
+    Ok(Explained {
+        prediction,
+        class,
+        method,
+        width: picture.width,
+        height: picture.height,
+        image: data_url(&picture.image_png()?),
+        heat_map: data_url(&picture.layer_png()?),
+        map: RawMap { height: map.height, width: map.width, values: map.values },
+    })
 }

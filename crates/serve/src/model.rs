@@ -40,8 +40,15 @@ pub(crate) struct Opened {
 /// Opens a run or a weight file and reads all that is said of it.
 ///
 /// # Errors
-/// Where a file is missing, broken, or replaced while it is read.
+/// Where a file is missing, broken, or replaced while it is read, and of a run of a search that has not chosen its winner.
 pub(crate) fn open(source: &ModelSource, settings: &Settings) -> Result<Opened, ServeError> {
+    if let Some(sealed) = RunDirectory::sealed_at(&source.path) {
+        return Err(ServeError::File {
+            file: sealed.seal_file(),
+            found: "the run belongs to a search, which chooses its winner without the test images".to_owned(),
+            advice: "serve its winner after the choice, or train the run by itself",
+        });
+    }
     let run = source.path.is_dir().then(|| RunDirectory::open(&source.path)).transpose()?;
     let file = run.as_ref().map_or_else(|| source.path.clone(), RunDirectory::model_file);
     // The model first: where there is none, its error says what to do.

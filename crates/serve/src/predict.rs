@@ -101,7 +101,8 @@ pub(crate) async fn predict(
     let Query(wanted) = wanted.map_err(|error| unknown_words(&error, "?model=NAME&frame=N"))?;
     let registry = app.registry();
     let model = registry.find(wanted.model.as_deref())?;
-    let predictions = for_each_image(&app, &registry, model, wanted.frame, request, predict_one).await?;
+    let uploads = uploads(&app, request).await?;
+    let predictions = for_each_image(&app, &registry, model, wanted.frame, uploads, predict_one).await?;
     Ok(json_response(StatusCode::OK, &Answer { model: &registry.models[model].name, predictions }))
 }
 
@@ -135,18 +136,22 @@ async fn predict_one(one: One) -> Result<Prediction, Refusal> {
     Ok(Prediction::new(served, one.upload.name, logits))
 }
 
-/// Reads the images of a request, takes a place for each, and does something with each, in no order; the results are in
-/// the order of the images. The first refusal is that of the request.
+/// Reads the images of a request.
+pub(crate) async fn uploads(app: &App, request: Request<Body>) -> Result<Uploads, Refusal> {
+    images(request, &app.settings.limits, &app.admission).await
+}
+
+/// Takes a place for each image of a request, and does something with each, in no order; the results are in the order of
+/// the images. The first refusal is that of the request.
 pub(crate) async fn for_each_image<T: Send + 'static, F: Future<Output = Result<T, Refusal>> + Send + 'static>(
     app: &Arc<App>,
     registry: &Arc<Registry>,
     model: usize,
     frame: Option<NonZeroU32>,
-    request: Request<Body>,
+    Uploads { images, room }: Uploads,
     work: impl Fn(One) -> F,
 ) -> Result<Vec<T>, Refusal> {
     let limits = &app.settings.limits;
-    let Uploads { images, room } = images(request, limits, &app.admission).await?;
     let held = Arc::new(Held { _places: app.admission.images(images.len())?, _room: room });
     // Dropped with everything in it where the client goes or the time is over.
     let mut tasks = JoinSet::new();

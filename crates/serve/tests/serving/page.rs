@@ -158,7 +158,7 @@ fn the_page_shows_what_is_dropped_on_it() {
         )
     };
     browser.value(&choose("infected"));
-    browser.wait_for("document.querySelector('.where').textContent === 'No heat map: a full server'");
+    browser.wait_for("document.querySelector('.where[role=status]').textContent === 'No heat map: a full server'");
     assert_eq!(browser.value("document.querySelector('.heat').hidden"), true);
     browser.value(
         "const late = new Promise((resolve) => { window.release = resolve; }); \
@@ -174,7 +174,18 @@ fn the_page_shows_what_is_dropped_on_it() {
     assert_eq!(browser.value("document.querySelector('.class').value"), "normal");
     let shown = browser.value("document.querySelector('.where').textContent");
     assert!(shown.as_str().unwrap().contains("normal"), "{shown}");
+    // While it waits, no other map stands under the new name.
+    browser.value("call = () => new Promise(() => {}); null");
+    browser.value(&choose("infected"));
+    assert_eq!(browser.value("document.querySelector('.heat').hidden"), true);
+    assert_eq!(browser.value("document.querySelector('.where').textContent"), "waiting\u{2026}");
     browser.value("call = kept; null");
+    let broken = browser.value(
+        "(async () => { const real = fetch; window.fetch = async () => new Response('{\"a\":'); \
+         try { await call('v1/models'); } catch (refused) { return `${refused.found}; ${refused.expected}`; } \
+         finally { window.fetch = real; } })()",
+    );
+    assert_eq!(broken, "an answer that breaks off; a whole one: try again");
 
     // A file that is no image, chosen in the field.
     browser.choose_files("#files", std::slice::from_ref(&text));
@@ -214,6 +225,10 @@ fn the_page_shows_what_is_dropped_on_it() {
     browser.resize(390, 844);
     browser.choose_files("#files", &[text]);
     browser.wait_for("document.querySelector('.result.failed .found')");
+    let reason = "no image of another class than `lung_opacity_or_infiltrate`";
+    browser.value(&format!(
+        "document.querySelector('#card td').replaceWith(estimate({{ value: null, reason: '{reason}' }}))"
+    ));
     assert_eq!(browser.value("document.documentElement.scrollWidth"), 390);
     browser.screenshot(&pictures.join("page-phone.png"));
 

@@ -39,6 +39,11 @@ fn a_replaced_model_counts_from_the_reload_on() {
     reload(&serving).refused_with(409, &["metrics-test.json", "roentgen evaluate"]);
     assert_eq!(ask(), second);
     std::fs::remove_file(path.join("metrics-test.json")).unwrap();
+    // A search has taken the run up, and has not chosen yet.
+    std::fs::write(path.join("test-sealed"), b"").unwrap();
+    reload(&serving).refused_with(409, &["test-sealed", "a search", "after the choice"]);
+    assert_eq!(ask(), second);
+    std::fs::remove_file(path.join("test-sealed")).unwrap();
     reload(&serving).succeeds();
     assert_eq!(ask(), first);
 }
