@@ -5,12 +5,13 @@
     python audit_copies.py count /tmp/planted audit.json
 
 A copy goes into another split than its original, so that each is a leak. Originals keep their `manifest.csv`; of copies
-it says nothing. `planted.csv` beside it holds the truth.
+it says nothing. `planted.csv` beside it holds the truth. What an earlier call planted in the folder is removed first.
 
 Strangers make the data set larger, for the question whether copies are still found among many images: the left half of
-one image and the right half of another, each bent by itself. They have the structure of chests and are copies of nothing,
-but each has two images that it resembles more than chance would have it: they are in the way of a search rather more
-than as many other patients are. Written with Pillow 13.0.
+one image and the right half of another patient's, each bent by itself; `strangers.csv` says of which. They have the
+structure of chests and are copies of nothing, but each has two images that it resembles more than chance would have it:
+they are in the way of a search rather more than as many other patients are. Pairs with one of them are counted by
+themselves. Written with Pillow 13.0.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import random
 import shutil
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -76,15 +78,14 @@ def bent(image, random, nodes=5, by=0.03):
     return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
 
 
-def stranger(one, other, random, short_side=256):
-    """The left half of one and the right half of the other, without a seam."""
-    scale = short_side / min(one.size)
-    size = [round(side * scale) for side in one.size]
-    left, right = (bent(image.convert("L").resize(size, Image.Resampling.BICUBIC), random) for image in (one, other))
-    seam = [min(max(round(255 * ((x + 0.5) / size[0] - 0.4) / 0.2), 0), 255) for x in range(size[0])]
-    mask = Image.new("L", (size[0], 1))
+def stranger(one, other, random):
+    """The left half of one and the right half of the other, without a seam, in the size of the first."""
+    width, height = one.size
+    left, right = bent(one, random), bent(other.resize(one.size, Image.Resampling.BICUBIC), random)
+    seam = [min(max(round(255 * ((x + 0.5) / width - 0.4) / 0.2), 0), 255) for x in range(width)]
+    mask = Image.new("L", (width, 1))
     mask.putdata(seam)
-    return Image.composite(right, left, mask.resize(size))
+    return Image.composite(right, left, mask.resize((width, height)))
 
 
 # What each kind does, and the file that it is kept in. Lossless, so that each kind is tried for itself.
@@ -105,7 +106,14 @@ KINDS = {
 }
 
 
+def read_table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def plant(source, out, each, strangers, seed):
+    for earlier in [path for pattern in ("copy-*", "stranger-*") for path in out.glob(f"*/*/{pattern}")]:
+        earlier.unlink()
     originals = sorted(path.relative_to(source) for path in source.glob("*/*/*.jpg"))
     for path in originals:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -121,19 +129,31 @@ def plant(source, out, each, strangers, seed):
                 copy = Path(OTHER_SPLIT[split], label, f"copy-{kind}-{Path(name).stem}.{extension}")
                 alter(Image.open(source / path).convert("L"), generator).save(out / copy, **options)
                 table.writerow([kind, path, copy])
-    generator = random.Random(f"{seed} strangers")
-    for number in range(strangers):
-        one, other = generator.sample(originals, 2)
-        split, label, _ = one.parts
-        made = stranger(Image.open(source / one), Image.open(source / other), generator)
-        made.save(out / split / label / f"stranger-{number:05}.jpg", quality=90)
+    plant_strangers(source, out, originals, strangers, random.Random(f"{seed} strangers"))
+
+
+def plant_strangers(source, out, originals, strangers, generator):
+    patient_of = {Path(row["path"]): row["patient_id"] for row in read_table(source / "manifest.csv")}
+    small = cache(lambda path: shrunk(Image.open(source / path).convert("L"), generator))
+    with open(out / "strangers.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["stranger", "left", "right"])
+        for number in range(strangers):
+            one, other = generator.sample(originals, 2)
+            while patient_of[one] == patient_of[other]:
+                other = generator.choice(originals)
+            split, label, _ = one.parts
+            made = Path(split, label, f"stranger-{number:05}.jpg")
+            stranger(small(one), small(other), generator).save(out / made, quality=90)
+            table.writerow([made, one, other])
 
 
 def count(folder, audit):
-    pairs = {frozenset([pair["first"]["path"], pair["second"]["path"]]) for pair in json.load(open(audit))["near_duplicates"]}
-    with open(folder / "planted.csv", newline="") as file:
-        planted = list(csv.DictReader(file))
+    with open(audit) as file:
+        pairs = {frozenset([pair["first"]["path"], pair["second"]["path"]]) for pair in json.load(file)["near_duplicates"]}
+    planted, strangers = (read_table(folder / f"{name}.csv") for name in ("planted", "strangers"))
     original_of = {row["copy"]: row["original"] for row in planted}
+    is_stranger = {row["stranger"] for row in strangers}
     found, all_of = Counter(), Counter()
     for row in planted:
         all_of[row["kind"]] += 1
@@ -141,10 +161,16 @@ def count(folder, audit):
     for kind, total in all_of.items():
         print(f"{kind:14} {found[kind]:4} of {total:4} found, {100 * found[kind] / total:5.1f} %")
     root = lambda path: original_of.get(path, path)
-    strangers = Counter(frozenset(map(root, pair)) for pair in pairs if len(set(map(root, pair))) == 2)
-    print(f"{len(pairs)} pairs in all; {sum(strangers.values())} of them are of different originals:")
-    for pair, times in sorted(strangers.items(), key=lambda entry: -entry[1]):
-        print(f"  {times:3} x {' '.join(sorted(pair))}")
+    different = Counter(frozenset(map(root, pair)) for pair in pairs if len(set(map(root, pair))) == 2)
+    with_stranger = {pair: times for pair, times in different.items() if pair & is_stranger}
+    print(f"{len(pairs)} pairs in all")
+    for what, which in [
+        (f"are with one of the {len(is_stranger)} strangers", with_stranger),
+        ("are of different originals", {pair: times for pair, times in different.items() if pair not in with_stranger}),
+    ]:
+        print(f"{sum(which.values())} of them {what}")
+        for pair, times in sorted(which.items(), key=lambda entry: (-entry[1], sorted(entry[0]))):
+            print(f"  {times:3} x {' '.join(sorted(pair))}")
 
 
 def main():

@@ -7,7 +7,8 @@ mod together;
 
 use crate::failure::{Failure, Outcome};
 use crate::image_cache::{self, ImageCacheArguments};
-use crate::{progress, resolve, start};
+use crate::progress::Count;
+use crate::{resolve, start};
 use clap::Args;
 use roentgen_cpu::CpuEngine;
 use roentgen_data::audit::{Examination, examine, identical, near_duplicates};
@@ -55,14 +56,13 @@ pub fn run(arguments: &Audit) -> Outcome {
     let mut engine = EngineSettings::default();
     arguments.image_cache.apply(&mut engine);
     let cache = image_cache::open(&engine);
-    let bar = progress::bar(manifest.rows.len() as u64, "looking at images {wide_bar} {pos}/{len}");
-    let examination = examine(&manifest, threads, cache.as_deref(), |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    image_cache::say_damage(cache.as_deref());
-    let bar = progress::bar(examination.images.len() as u64, "looking for copies {wide_bar} {pos}/{len}");
+    let progress = Count::of_images("looking at", manifest.rows.len());
+    let examination = examine(&manifest, threads, cache.as_deref(), |done| progress.done(done))?;
+    drop(progress);
+    let progress = Count::of_images("looking for copies among", examination.images.len());
     let likenesses: Vec<_> = examination.images.iter().map(|image| &image.look.likeness).collect();
-    let search = near_duplicates(&likenesses, threads, |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
+    let search = near_duplicates(&likenesses, threads, |done| progress.done(done))?;
+    drop(progress);
 
     let same_pixels = identical(examination.images.iter().map(|image| (image.row, image.look.pixels)));
     let mut audit = findings::audit(&manifest, &examination, &same_pixels, &search)?;

@@ -336,12 +336,21 @@ pub fn sha256(path: &Path) -> Result<String> {
         let mut buffer = vec![0; 1 << 20];
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+                0 => return Ok(hexadecimal(&digest.finalize())),
                 bytes => digest.update(&buffer[..bytes]),
             }
         }
     };
     read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds the lock file until the result is dropped. The file stays: deleting it while another process waits for it

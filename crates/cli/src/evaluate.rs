@@ -6,6 +6,7 @@ mod sheets;
 use crate::arguments::{Evaluate, Report};
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{add_groups, apply_validation, positive_class, predictions, resampling, threshold_rules};
+use crate::wording::counted;
 use crate::{image_cache, resolve, search, start};
 use answers::{Answering, Question};
 use roentgen_data::{Manifest, Row, Split};
@@ -170,7 +171,6 @@ pub fn evaluate(runs: &[&RunDirectory], arguments: &Evaluate) -> Outcome<Vec<Met
         let job = Judged { subject, name: &name, table, question: &question, validation };
         all.push(job.write(&answering, arguments, &rules)?);
     }
-    image_cache::say_damage(answering.image_cache.as_deref());
     Ok(all)
 }
 
@@ -198,7 +198,12 @@ impl Judged<'_> {
         if !bad.is_empty() {
             let names: Vec<String> =
                 bad.iter().map(|(row, _)| manifest.rows[*row].path.display().to_string()).collect();
-            let note = format!("{} images could not be decoded and were left out: {}.", bad.len(), names.join(", "));
+            let left_out = counted(
+                bad.len(),
+                "image could not be decoded and was left out",
+                "images could not be decoded and were left out",
+            );
+            let note = format!("{left_out}: {}.", names.join(", "));
             metrics.notes.push(note);
         }
         match &self.validation {

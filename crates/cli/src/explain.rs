@@ -6,16 +6,18 @@ mod record;
 
 use crate::arguments::Computation;
 use crate::display::displayed;
-use crate::download::sha256;
+use crate::download::{sha256, sha256_of};
 use crate::failure::{Failure, Outcome};
 use crate::predict::{listed, model_file};
-use crate::{progress, resolve, search, start};
+use crate::progress::Count;
+use crate::{resolve, search, start};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use origin::{ENDINGS, MethodRecord, Origin};
+use origin::{ENDINGS, MethodRecord, Origin, files_there};
 use record::Record;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{Augment, Image, Limits, Transform, decode, decode_frame};
+use roentgen_data::decode::{decode_frame_bytes, read_file};
+use roentgen_data::{Augment, Image, Limits, Transform};
 use roentgen_infer::explain::{Curves, Explainer, Explanation, LungField, Method};
 use roentgen_infer::{Model, Predictor};
 use roentgen_report::{HeatPicture, file_name_part, write_removal_curves};
@@ -87,24 +89,22 @@ pub fn run(arguments: &Explain) -> Outcome {
     }
     let masks = masks(arguments.mask.as_deref(), &images)?;
     let mut explaining = Explaining::new(arguments)?;
-    let names = names(&images);
+    let names = names(&images, &explaining.model.description.classes);
     if arguments.out.is_dir() {
         for ((path, name), mask) in images.iter().zip(&names).zip(&masks) {
             explaining.refuse_others(arguments, path, name, mask.as_deref())?;
         }
     }
-    let bar = progress::bar(images.len() as u64, "explaining {wide_bar} {pos}/{len} images, {eta} left");
+    let progress = Count::of_images("explaining", images.len());
     let mut out = std::io::stdout().lock();
     if !arguments.json {
         writeln!(out, "{}", Record::HEADER)?;
     }
     let mut failed = 0;
     for ((path, name), mask) in images.iter().zip(&names).zip(&masks) {
-        let mask = mask.as_deref();
-        let origin = || explaining.origin(arguments, path, mask).map_err(|error| format!("{error:#}"));
-        match opened(path, arguments.frame, mask).and_then(|opened| Ok((opened, origin()?))) {
-            Ok(((image, lungs), origin)) => {
-                let record = explaining.record(arguments, path, &image, lungs, origin, name)?;
+        match Opened::open(path, arguments.frame, mask.as_deref()) {
+            Ok(opened) => {
+                let record = explaining.record(arguments, path, opened, name)?;
                 if arguments.json {
                     serde_json::to_writer(&mut out, &record).map_err(std::io::Error::from)?;
                     writeln!(out)?;
@@ -118,38 +118,54 @@ pub fn run(arguments: &Explain) -> Outcome {
                 eprintln!("error: {error}");
             }
         }
-        bar.inc(1);
+        progress.one_more();
     }
-    bar.finish_and_clear();
+    drop(progress);
     match failed {
         0 => Ok(()),
         _ => Err(Failure::work(format!("{failed} of {} images could not be explained", images.len()))),
     }
 }
 
-/// An image and where its lungs are, with where that is known from; in words, why it cannot be explained.
-fn opened(
-    path: &Path,
-    frame: Option<NonZeroU32>,
-    mask: Option<&Path>,
-) -> Result<(Image, Option<(LungField, String)>), String> {
-    let image = decode_frame(path, &Limits::default(), frame).map_err(|error| error.to_string())?;
-    let Some(mask) = mask else {
-        let estimate = LungField::estimate(&image).map(|field| (field, "estimate".to_owned()));
-        return Ok((image, estimate));
-    };
-    let field = LungField::from_mask(&decode(mask, &Limits::default()).map_err(|error| error.to_string())?);
-    let expected = image.width() as f64 / image.height() as f64;
-    if (field.aspect() / expected - 1.0).abs() > ASPECT_TOLERANCE {
-        return Err(format!(
-            "{}: the mask's width is {:.2} of its height, that of {} {expected:.2}; expected a mask of the whole image: \
-             give the one that belongs to it",
-            mask.display(),
-            field.aspect(),
-            path.display()
-        ));
+/// An image, and where its lungs are. Digests are of the very bytes that were decoded.
+struct Opened {
+    image: Image,
+    /// With where that is known from.
+    lungs: Option<(LungField, String)>,
+    image_sha256: String,
+    mask_sha256: Option<String>,
+}
+
+impl Opened {
+    /// # Errors
+    /// In words, why it cannot be explained.
+    fn open(path: &Path, frame: Option<NonZeroU32>, mask: Option<&Path>) -> Result<Opened, String> {
+        let limits = Limits::default();
+        let read = |path: &Path| read_file(path, &limits).map_err(|error| error.to_string());
+        let decoded = |path: &Path, bytes: &[u8], frame| {
+            decode_frame_bytes(&path.display().to_string(), bytes, &limits, frame).map_err(|error| error.to_string())
+        };
+        let bytes = read(path)?;
+        let (image, image_sha256) = (decoded(path, &bytes, frame)?, sha256_of(&bytes));
+        let Some(mask) = mask else {
+            let lungs = LungField::estimate(&image).map(|field| (field, "estimate".to_owned()));
+            return Ok(Opened { image, lungs, image_sha256, mask_sha256: None });
+        };
+        let bytes = read(mask)?;
+        let field = LungField::from_mask(&decoded(mask, &bytes, None)?);
+        let expected = image.width() as f64 / image.height() as f64;
+        if (field.aspect() / expected - 1.0).abs() > ASPECT_TOLERANCE {
+            return Err(format!(
+                "{}: the mask's width is {:.2} of its height, that of {} {expected:.2}; expected a mask of the whole \
+                 image: give the one that belongs to it",
+                mask.display(),
+                field.aspect(),
+                path.display()
+            ));
+        }
+        let lungs = Some((field, format!("mask {}", mask.display())));
+        Ok(Opened { image, lungs, image_sha256, mask_sha256: Some(sha256_of(&bytes)) })
     }
-    Ok((image, Some((field, format!("mask {}", mask.display())))))
 }
 
 /// The mask of each image: the one file for the one image, or the PNG of its name in a folder, first in the one there that
@@ -197,16 +213,30 @@ fn mask_of_folder(folder: &Path, image: &Path) -> PathBuf {
     place.join(image.file_name().unwrap_or_default()).with_extension("png")
 }
 
-/// A name for the files of each image, from its own; images of one name in several folders get numbers.
-fn names(images: &[PathBuf]) -> Vec<String> {
+/// A name for the files of each image, from its own. Those that would share the files of a map, whichever class it comes to,
+/// get numbers: images of one name in several folders, or `a` of the class `b-c` and `a-b` of the class `c`.
+fn names(images: &[PathBuf], classes: &[String]) -> Vec<String> {
     let mut taken = HashSet::new();
+    let mut take = |name: &String| {
+        let stems: Vec<String> = classes.iter().map(|class| stem(name, class)).collect();
+        let is_free = !stems.iter().any(|stem| taken.contains(stem));
+        if is_free {
+            taken.extend(stems);
+        }
+        is_free
+    };
     let name = |path: &PathBuf| {
         let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let numbered = (1..).map(|number| if number == 1 { stem.clone() } else { format!("{stem}-{number}") });
-        let free = numbered.map(|name| file_name_part(&name)).find(|name| taken.insert(name.clone()));
+        let free = numbered.map(|name| file_name_part(&name)).find(&mut take);
         free.expect("numbers do not end")
     };
     images.iter().map(name).collect()
+}
+
+/// What the names of a map's files begin with, but for the method.
+fn stem(name: &str, class: &str) -> String {
+    format!("{name}-{}", file_name_part(class))
 }
 
 /// The method with its settings; a setting of another method is a wrong call.
@@ -243,7 +273,14 @@ struct Explaining {
 impl Explaining {
     fn new(arguments: &Explain) -> Outcome<Explaining> {
         search::refuse_sealed_model(&arguments.run)?;
+        let file = model_file(&arguments.run);
+        // The model first: where there is none, its error says what to do.
+        let before = sha256(&file);
         let model = Model::open(&arguments.run)?;
+        let model_sha256 = sha256(&file)?;
+        if before.is_ok_and(|before| before != model_sha256) {
+            return Err(Failure::work(format!("{}: it was replaced while it was read; try again", file.display())));
+        }
         let classes = &model.description.classes;
         let class = match &arguments.class {
             None => None,
@@ -261,7 +298,7 @@ impl Explaining {
         Ok(Explaining {
             class,
             method: MethodRecord::new(method, explainer.module()),
-            model_sha256: sha256(&model_file(&arguments.run))?,
+            model_sha256,
             computation: resolve::computation_of_run(&settings, &arguments.computation),
             model,
             explainer,
@@ -271,46 +308,46 @@ impl Explaining {
 
     /// Refuses to write over maps of something else, whichever class it comes to.
     fn refuse_others(&self, arguments: &Explain, path: &Path, name: &str, mask: Option<&Path>) -> Outcome {
-        // An image that cannot be read gets no map.
-        let Ok(origin) = self.origin(arguments, path, mask) else { return Ok(()) };
         let classes = match self.class {
             Some(class) => &self.model.description.classes[class..=class],
             None => &self.model.description.classes,
         };
-        classes.iter().try_for_each(|class| origin.refuse_others(&arguments.out, &self.stem(name, class)))
+        let stems = classes.iter().map(|class| (class, self.stem(name, class)));
+        let there: Vec<_> = stems.filter(|(_, stem)| !files_there(&arguments.out, stem).is_empty()).collect();
+        if there.is_empty() {
+            return Ok(());
+        }
+        // An image that cannot be read gets no map.
+        let (Ok(image), Ok(mask)) = (sha256(path), mask.map(sha256).transpose()) else { return Ok(()) };
+        let origin = self.origin(arguments, image, mask);
+        there.iter().try_for_each(|(class, stem)| origin.refuse_others(&arguments.out, stem, class))
     }
 
-    fn origin(&self, arguments: &Explain, path: &Path, mask: Option<&Path>) -> anyhow::Result<Origin> {
-        Ok(Origin {
+    fn origin(&self, arguments: &Explain, image_sha256: String, mask_sha256: Option<String>) -> Origin {
+        Origin {
             method: self.method.clone(),
             model_sha256: self.model_sha256.clone(),
-            image_sha256: sha256(path)?,
-            mask_sha256: mask.map(sha256).transpose()?,
+            image_sha256,
+            mask_sha256,
             frame: arguments.frame,
             computation: self.computation,
             curve_steps: arguments.curve_steps,
-        })
+        }
     }
 
     /// What the names of a map's files begin with.
     fn stem(&self, name: &str, class: &str) -> String {
-        format!("{name}-{}-{}", file_name_part(class), self.method.name)
+        format!("{}-{}", stem(name, class), self.method.name)
     }
 
     /// Explains an image, writes its files and says what they show.
-    fn record(
-        &mut self,
-        arguments: &Explain,
-        path: &Path,
-        image: &Image,
-        lungs: Option<(LungField, String)>,
-        origin: Origin,
-        name: &str,
-    ) -> Outcome<Record> {
+    fn record(&mut self, arguments: &Explain, path: &Path, opened: Opened, name: &str) -> Outcome<Record> {
+        let Opened { image, lungs, image_sha256, mask_sha256 } = opened;
+        let origin = self.origin(arguments, image_sha256, mask_sha256);
         let store = &mut self.model.store;
         let transform = Transform { image_size: self.model.network.image_size(), augment: Augment::None };
         let mut tensor = vec![0.0; transform.tensor_len()];
-        transform.apply(image, None, &mut tensor);
+        transform.apply(&image, None, &mut tensor);
         let explanation = self.explainer.explain_tensor(store, &tensor, self.class)?;
         let Explanation { class, map, .. } = &explanation;
         let curves = match arguments.curve_steps {
@@ -320,13 +357,13 @@ impl Explaining {
         let classes = &self.model.description.classes;
         let stem = self.stem(name, &classes[*class]);
         let [json, npy, png, svg] = ENDINGS.map(|ending| arguments.out.join(format!("{stem}{ending}")));
-        let record = Record::new(path, image, classes, origin, &explanation, curves.as_ref(), lungs);
+        let record = Record::new(path, &image, classes, origin, &explanation, curves.as_ref(), lungs);
         write_atomically(&json, |out| {
             serde_json::to_writer_pretty(&mut *out, &record)?;
             writeln!(out)
         })?;
         write_atomically(&npy, |out| npy::write(out, map.height, map.width, &map.values))?;
-        let overlay = overlay(image, &explanation, &record.caption())?;
+        let overlay = overlay(&image, &explanation, &record.caption())?;
         write_atomically(&png, |out| out.write_all(&overlay))?;
         if let Some(curves) = &curves {
             let deletion = (curves.deletion.as_slice(), curves.deletion_area());

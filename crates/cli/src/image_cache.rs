@@ -2,7 +2,7 @@
 
 use crate::download;
 use clap::Args;
-use roentgen_data::{CacheUse, ImageCache};
+use roentgen_data::ImageCache;
 use roentgen_run::config::EngineSettings;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,21 +54,6 @@ pub fn open(engine: &EngineSettings) -> Option<Arc<ImageCache>> {
         folder.display()
     );
     Some(Arc::new(cache))
-}
-
-/// Says how many entries of a cache were damaged, where any were, and what it was good for nevertheless.
-pub fn say_damage(cache: Option<&ImageCache>) {
-    let Some(cache) = cache else { return };
-    let CacheUse { found, made, damaged, bytes } = cache.usage();
-    let replaced = match damaged {
-        0 => return,
-        1 => "1 damaged entry was decoded again".to_owned(),
-        _ => format!("{damaged} damaged entries were decoded again"),
-    };
-    eprintln!(
-        "images read from the cache: {found}, decoded: {made}; {replaced} ({:.1} MiB kept)",
-        bytes as f64 / f64::from(1 << 20)
-    );
 }
 
 /// Opens a folder; what the cache has to say goes to stderr.

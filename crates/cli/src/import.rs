@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::scoring::positive_class;
-use crate::{download, start};
+use crate::{download, search, start};
 use clap::Args;
 use roentgen_infer::{Model, ModelError, write_model};
 use roentgen_nn::{Engine, ParameterSet};
@@ -49,6 +49,7 @@ pub fn run(arguments: &Import) -> Outcome {
         let path = out.display();
         return Err(Failure::call(format!("{path}: something stands there already: give a new folder with --out")));
     }
+    search::refuse_sealed_model(weights)?;
     let model = Model::from_weights(arch, weights, Some(classes), *image_size).map_err(|error| match error {
         error @ ModelError::Classes { .. } => Failure::Call(error.into()),
         error => error.into(),

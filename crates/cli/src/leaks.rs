@@ -1,7 +1,7 @@
 //! The gate before training: a patient, or the same pixels, on both sides of a split make every test figure too good.
 
 use crate::failure::{Failure, Outcome};
-use crate::progress;
+use crate::progress::Count;
 use roentgen_data::audit::{PixelDigest, glances, identical};
 use roentgen_data::{DataError, ImageCache, Manifest, Split};
 use roentgen_run::config::OnBadImage;
@@ -28,9 +28,9 @@ impl Decoded {
         threads: usize,
         cache: Option<(&ImageCache, usize)>,
     ) -> Outcome<Rc<Decoded>> {
-        let bar = progress::bar(manifest.rows.len() as u64, "comparing pixels {wide_bar} {pos}/{len}");
-        let outcomes = glances(manifest, threads, cache, |done| bar.set_position(done as u64))?;
-        bar.finish_and_clear();
+        let progress = Count::of_images("comparing the pixels of", manifest.rows.len());
+        let outcomes = glances(manifest, threads, cache, |done| progress.done(done))?;
+        drop(progress);
         let mut decoded = Decoded { digests: Vec::new(), bad: Vec::new(), unusable: Vec::new(), dim: Vec::new() };
         for (row, outcome) in outcomes.into_iter().enumerate() {
             match outcome {

@@ -31,6 +31,7 @@ mod serve;
 mod start;
 mod train;
 mod weights;
+mod wording;
 
 use arguments::{Arguments, Command};
 use clap::Parser;

@@ -48,6 +48,7 @@ pub fn run(arguments: &Predict) -> Outcome {
     }
     let (mut model, settings, file, images) = match (&arguments.arch, &arguments.weights) {
         (Some(arch), Some(file)) => {
+            search::refuse_sealed_model(file)?;
             let model = Model::from_weights(arch, file, None, arguments.image_size)?;
             (model, EngineSettings::default(), file.clone(), arguments.paths.as_slice())
         }

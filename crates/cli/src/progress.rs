@@ -1,13 +1,13 @@
-//! Progress on stderr: a bar where a person watches, a line an epoch everywhere.
+//! Progress on stderr: a bar where a person watches, a line a minute elsewhere, a line an epoch everywhere.
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use roentgen_run::history::EpochRecord;
 use roentgen_train::{Event, Observer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where no bar can be seen, an epoch says so often where it stands.
+/// Where no bar can be seen, work says so often where it stands.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The bar of training.
@@ -202,7 +202,7 @@ pub fn notice(event: &Event<'_>) -> Option<String> {
 }
 
 /// A bar on stderr; hidden where stderr is no terminal.
-pub fn bar(length: u64, template: &str) -> ProgressBar {
+fn bar(length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars(BAR));
@@ -211,48 +211,77 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     bar
 }
 
-/// For work that is done in a moment most of the time: what is being done, and for how long. [`count`] makes a bar of it.
-pub fn spinner(what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is fixed");
-    let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    spinner.set_style(style);
-    spinner.set_message(what);
-    spinner.enable_steady_tick(Duration::from_millis(250));
-    spinner
+/// How far work on many alike has come, such as images. Its threads may share it.
+pub struct Count {
+    what: &'static str,
+    unit: &'static str,
+    status: Mutex<Status>,
 }
 
-/// Makes a spinner a bar, now that it is known how much there is to do.
-pub fn count(spinner: &ProgressBar, done: usize, all: usize) {
-    if spinner.length().is_none() {
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").expect("the template is fixed");
-        spinner.set_style(style.progress_chars(BAR));
-        spinner.set_length(all as u64);
+impl Count {
+    /// `what` is done to `all` images: `looking at`.
+    pub fn of_images(what: &'static str, all: usize) -> Count {
+        Count::new(what, "images", all)
     }
-    spinner.set_position(done as u64);
+
+    /// `what` is done to `all` of a unit.
+    pub fn new(what: &'static str, unit: &'static str, all: usize) -> Count {
+        let count = Count::of_unknown(what, unit);
+        count.begin(all, 0);
+        count
+    }
+
+    /// How many there are is not known yet, and may be none: says what is being done, and for how long.
+    pub fn of_unknown(what: &'static str, unit: &'static str) -> Count {
+        let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        spinner.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is fixed"));
+        spinner.set_message(format!("{what} {unit}"));
+        spinner.enable_steady_tick(Duration::from_millis(250));
+        Count { what, unit, status: Mutex::new(Status::with_bar(spinner, 0)) }
+    }
+
+    /// `all` are to be done, `done` of them in an earlier process.
+    pub fn begin(&self, all: usize, done: usize) {
+        let Count { what, unit, status } = self;
+        let mut status = lock(status);
+        let mut bar = Status::new(0, &format!("{what} {{wide_bar}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left"));
+        bar.add(all as u64, done as u64);
+        std::mem::replace(&mut *status, bar).clear();
+    }
+
+    /// So many are done now; fewer than were said before is no news, as threads overtake each other.
+    pub fn done(&self, done: usize) {
+        let Count { what, unit, status } = self;
+        let mut status = lock(status);
+        if done as u64 > status.position {
+            status.set_position(done as u64);
+            let all = status.length;
+            status.say(format!("{what} {unit}: {done} of {all}"));
+        }
+    }
+
+    /// One more is done.
+    pub fn one_more(&self) {
+        let done = lock(&self.status).position + 1;
+        self.done(done as usize);
+    }
+
+    /// As [`Count::done`], for what says with each how many there are.
+    pub fn done_of(&self, done: usize, all: usize) {
+        if lock(&self.status).length == 0 {
+            self.begin(all, 0);
+        }
+        self.done(done);
+    }
 }
 
-/// How far a long list of images has come.
-pub struct ImageProgress {
-    status: Status,
-    all: usize,
+impl Drop for Count {
+    fn drop(&mut self) {
+        lock(&self.status).clear();
+    }
 }
 
-impl ImageProgress {
-    /// Of `all` images, `done` were done before.
-    pub fn new(all: usize, done: usize) -> ImageProgress {
-        let mut status = Status::new(0, "{wide_bar} {pos}/{len} images, {per_sec}, {eta_precise} left");
-        status.add(all as u64, done as u64);
-        ImageProgress { status, all }
-    }
-
-    /// So many are done now.
-    pub fn done(&mut self, done: usize) {
-        self.status.set_position(done as u64);
-        self.status.say(format!("{done} of {} images", self.all));
-    }
-
-    /// Removes the bar.
-    pub fn finish(self) {
-        self.status.clear();
-    }
+/// A status that a panicking thread left is as good as before.
+fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+    status.lock().unwrap_or_else(PoisonError::into_inner)
 }

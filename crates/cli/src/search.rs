@@ -9,6 +9,7 @@ use crate::evaluate::evaluate_once;
 use crate::experiment::{Ended, Job, Runner};
 use crate::failure::{Failure, Outcome};
 use crate::scoring::{positive_class, predictions, resampling};
+use crate::wording::counted;
 use crate::{interrupt, resolve};
 use roentgen_eval::RepeatedMetrics;
 use roentgen_nn::freeze_space::{Candidate, convolutions, single_convolutions, subsets, suffixes};
@@ -239,7 +240,7 @@ impl<'a> Search<'a> {
         let mut failed: Vec<Option<String>> = vec![None; self.candidates.len()];
         let mut survivors = self.all();
         for rung in self.rungs() {
-            eprintln!("{} candidates, compared after {}", survivors.len(), counted(rung.epochs, "epoch"));
+            eprintln!("{} candidates, compared after {}", survivors.len(), counted(rung.epochs, "epoch", "epochs"));
             let Some(ended) = runner.train(&self.jobs(&survivors, &[first], rung.epochs), nothing_more)? else {
                 return Ok(None);
             };
@@ -255,8 +256,9 @@ impl<'a> Search<'a> {
             survivors = ranked.into_iter().take(kept).map(|(_, candidate)| candidate).collect();
         }
         survivors.truncate(self.arguments.finalists);
-        let (finalists, seeds) = (counted(survivors.len(), "finalist"), counted(self.seeds.len(), "seed"));
-        eprintln!("{finalists}: {}, {seeds}", counted(whole, "epoch"));
+        let (finalists, seeds) =
+            (counted(survivors.len(), "finalist", "finalists"), counted(self.seeds.len(), "seed", "seeds"));
+        eprintln!("{finalists}: {}, {seeds}", counted(whole, "epoch", "epochs"));
         let Some(ended) = runner.train(&self.jobs(&survivors, &self.seeds, whole), nothing_more)? else {
             return Ok(None);
         };
@@ -386,7 +388,7 @@ impl<'a> Search<'a> {
         let rungs: Vec<String> = self
             .rungs()
             .iter()
-            .map(|rung| format!("{} after {}", rung.candidates, counted(rung.epochs, "epoch")))
+            .map(|rung| format!("{} after {}", rung.candidates, counted(rung.epochs, "epoch", "epochs")))
             .collect();
         Ok(SearchResults {
             format_version: FORMAT_VERSION,
@@ -403,7 +405,7 @@ impl<'a> Search<'a> {
                         1 => "The one finalist was".to_owned(),
                         several => format!("The {several} finalists were"),
                     },
-                    counted(self.base.training.epochs, "epoch"),
+                    counted(self.base.training.epochs, "epoch", "epochs"),
                     self.seeds
                 ),
                 "Candidates train in step behind one frozen prefix, so that each image is decoded once for all of them; \
@@ -462,10 +464,6 @@ fn nothing_more(runs: &[&RunDirectory]) -> Vec<Outcome> {
     runs.iter().map(|_| Ok(())).collect()
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 /// `search.toml`: what is searched.
 fn search_file(folder: &Path) -> PathBuf {
     folder.join("search.toml")
@@ -492,17 +490,7 @@ pub fn seal(run: &RunDirectory) -> Outcome {
 
 /// As [`refuse_sealed`], of a run's folder or of a model file, which may lie in one.
 pub fn refuse_sealed_model(model: &Path) -> Outcome {
-    let folder = match model.parent() {
-        Some(folder) if model.is_file() => {
-            if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            }
-        }
-        _ => model,
-    };
-    refuse_sealed(&RunDirectory::new(folder))
+    RunDirectory::sealed_at(model).map_or(Ok(()), |run| refuse_sealed(&run))
 }
 
 /// Refuses to look at images with a sealed run: they may be its test images, whatever they are called.

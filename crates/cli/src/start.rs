@@ -2,9 +2,9 @@
 
 use crate::download;
 use crate::failure::{Failure, Outcome};
-use crate::progress;
+use crate::progress::Count;
 use roentgen_cpu::CpuEngine;
-use roentgen_data::{DataError, Fold, ImageCache, Manifest, PatientKey, check_images};
+use roentgen_data::{DataError, Fold, ImageCache, Manifest, MissingImages, PatientKey, check_images};
 use roentgen_nn::weights::official_file;
 use roentgen_nn::{Head, architecture};
 use roentgen_run::RunDirectory;
@@ -45,12 +45,13 @@ pub fn open(data: &Path, on_bad_image: OnBadImage) -> Outcome<Manifest> {
         return Err(Failure::call(format!("{path}: no such folder; say with --data where the data set is")));
     }
     // An archive's headers lie on a slow disk.
-    let spinner = progress::spinner("reading what is known of the images");
-    let manifest = Manifest::open_watched(data, on_bad_image == OnBadImage::Skip, |done, all| {
-        progress::count(&spinner, done, all)
-    });
-    spinner.finish_and_clear();
-    let manifest = manifest?;
+    let progress = Count::of_unknown("reading what is known of", "images");
+    let missing = match on_bad_image {
+        OnBadImage::Fail => MissingImages::Refuse,
+        OnBadImage::Skip => MissingImages::LeaveOut,
+    };
+    let manifest = Manifest::open_watched(data, missing, |done, all| progress.done_of(done, all))?;
+    drop(progress);
     warn_once(&manifest.warnings);
     Ok(manifest)
 }
@@ -98,9 +99,9 @@ pub fn bad_rows(
     if what == OnBadImage::Fail {
         return Ok(Vec::new());
     }
-    let bar = progress::bar(rows.len() as u64, "checking images {wide_bar} {pos}/{len}");
-    let bad = check_images(manifest, rows, threads, cache, |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
+    let progress = Count::of_images("checking", rows.len());
+    let bad = check_images(manifest, rows, threads, cache, |done| progress.done(done))?;
+    drop(progress);
     for (_, error) in &bad {
         eprintln!("skipped: {error}");
     }

@@ -4,6 +4,7 @@ use crate::arguments::Train;
 use crate::failure::{Failure, Outcome};
 use crate::leaks::Decoded;
 use crate::progress::TrainingProgress;
+use crate::wording::counted;
 use crate::{image_cache, interrupt, leaks, lr_find, resolve, start};
 use roentgen_data::{ImageCache, Manifest};
 use roentgen_nn::Engine;
@@ -153,9 +154,9 @@ pub fn train(
     let trained: Vec<String> =
         setup.stages.iter().map(|stage| stage.plan.trainable_count(&setup.network).to_string()).collect();
     eprintln!(
-        "{} on {} images ({} for validation), {}: training {} of {} parameters, {} on {} threads",
+        "{} on {} ({} for validation), {}: training {} of {} parameters, {} on {} threads",
         setup.network.architecture(),
-        setup.train_rows.len(),
+        counted(setup.train_rows.len(), "image", "images"),
         setup.validation_rows.len(),
         ready.environment.start,
         trained.join(", later "),
@@ -202,9 +203,7 @@ impl Data {
             Some(decoded) => decoded,
             None => {
                 let cache = image_cache.as_deref().map(|cache| (cache, config.data.image_size));
-                let decoded = Decoded::look(&manifest, config.data.on_bad_image, engine.threads(), cache)?;
-                image_cache::say_damage(image_cache.as_deref());
-                decoded
+                Decoded::look(&manifest, config.data.on_bad_image, engine.threads(), cache)?
             }
         };
         decoded.refuse_bad_images(&manifest)?;

@@ -38,6 +38,7 @@ use crate::decode::{Limits, decode_bytes, read_file};
 use crate::error::DataError;
 use crate::raster::Image;
 use crate::transform::{resized, short_side};
+use crate::wording::counted;
 use room::{ENDINGS, Room, name_of};
 
 /// Version of what is done to an image before it is kept: to be raised whenever decoding or resizing gives other pixels.
@@ -98,12 +99,20 @@ pub struct ImageCache {
 /// What the user should hear of.
 #[derive(Debug)]
 pub enum CacheNotice {
-    /// An entry was damaged; it is made again, as are others that are. Said of the first.
+    /// An entry was damaged; it is made again, as are others that are. Said of the first, and of all when the cache is
+    /// closed: [`CacheNotice::Mended`].
     Damaged {
         /// Its file.
         entry: PathBuf,
         /// What is wrong with it.
         detail: String,
+    },
+    /// So many entries were damaged.
+    Mended {
+        /// The folder.
+        folder: PathBuf,
+        /// Their number, at least 1.
+        entries: usize,
     },
     /// The bound is reached with images that this process needs.
     Full {
@@ -126,6 +135,14 @@ impl fmt::Display for CacheNotice {
         match self {
             CacheNotice::Damaged { entry, detail } => {
                 write!(to, "{}: damaged: {detail}; decoded again, as all others that are", entry.display())
+            }
+            CacheNotice::Mended { folder, entries } => {
+                write!(to, "{}: ", folder.display())?;
+                to.write_str(&counted(
+                    *entries,
+                    "entry was damaged and was decoded again",
+                    "entries were damaged and were decoded again",
+                ))
             }
             CacheNotice::Full { folder, limit_bytes } => write!(
                 to,
@@ -334,6 +351,15 @@ impl ImageCache {
             let _ = fs::remove_file(&part);
             (path.to_owned(), error)
         })
+    }
+}
+
+impl Drop for ImageCache {
+    fn drop(&mut self) {
+        let entries = lock(&self.damaged).len();
+        if entries > 0 {
+            (self.notice)(CacheNotice::Mended { folder: self.folder.clone(), entries });
+        }
     }
 }
 

@@ -137,7 +137,7 @@ pub fn decode_frame(path: &Path, limits: &Limits, frame: Option<NonZeroU32>) -> 
 }
 
 /// The bytes of a file; of one that is too large, enough to see that it is.
-pub(crate) fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DataError> {
+pub fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DataError> {
     let unreadable = |source| DataError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::with_capacity(file.metadata().map_err(unreadable)?.len().min(limits.file_bytes) as usize + 1);

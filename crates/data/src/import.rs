@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::DataError;
 use crate::listing;
-use crate::manifest::{Manifest, Row, Split};
+use crate::manifest::{Manifest, MissingImages, Row, Split};
 use crate::rules::Rules;
 use crate::sources::{Collection, Found, Kind, out_of_scope};
 use crate::wording::{counted, listed};
@@ -93,11 +93,24 @@ struct Item {
 /// [`DataError::NothingImported`] where nothing is left, [`DataError::SeveralLists`], [`DataError::SourceFileMissing`],
 /// and any variant about files and tables.
 pub fn import(sources: &[Source], rules: &Rules) -> Result<Imported, DataError> {
+    import_watched(sources, rules, |_, _| {})
+}
+
+/// As [`import()`]. Where headers of many files have to be read, `progress` hears after each how many of how many were, from
+/// any thread; for each source anew.
+///
+/// # Errors
+/// As [`import()`].
+pub fn import_watched(
+    sources: &[Source],
+    rules: &Rules,
+    progress: impl Fn(usize, usize) + Sync,
+) -> Result<Imported, DataError> {
     let mut all = Merged::default();
     for source in sources {
         match source.kind {
             Some(kind) => all.add_published(kind.collect(&source.place)?, rules)?,
-            None => all.add_ours(Manifest::open(&source.place)?)?,
+            None => all.add_ours(Manifest::open_watched(&source.place, MissingImages::Refuse, &progress)?)?,
         }
     }
     let kinds: BTreeSet<Kind> = sources.iter().filter_map(|source| source.kind).collect();

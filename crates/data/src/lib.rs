@@ -43,10 +43,10 @@ pub use decode::{
 };
 pub use error::DataError;
 pub use folds::{Fold, Shares};
-pub use import::{Dropped, Imported, Source, import};
+pub use import::{Dropped, Imported, Source, import, import_watched};
 pub use listing::{Entry, Listing, write_table};
 pub use loader::{Batch, Loader, LoaderRequest, balanced_order, epoch_order, load_image};
-pub use manifest::{Manifest, Row, SharedPatient, Split};
+pub use manifest::{Manifest, MissingImages, Row, SharedPatient, Split};
 pub use patients::PatientPattern;
 pub use person::{Sex, age_in_years};
 pub use raster::{Image, Raster, Rectangle};

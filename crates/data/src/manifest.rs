@@ -107,6 +107,15 @@ pub struct SharedPatient {
     pub images: Vec<(Split, usize)>,
 }
 
+/// What is done with images that a table names and that are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingImages {
+    /// The data set is not opened.
+    Refuse,
+    /// They are left out, with a warning.
+    LeaveOut,
+}
+
 /// The images of a data set in a fixed order: split, class, path, as torchvision's ImageFolder has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -121,7 +130,7 @@ pub struct Manifest {
     /// What the user should know and what is no error: ignored files, a class that the test split lacks, rows that
     /// `manifest.csv` does not name.
     pub warnings: Vec<String>,
-    /// Splits of which the table names images and none is there (see [`Manifest::open_existing`]).
+    /// Splits of which the table names images and none is there (see [`MissingImages::LeaveOut`]).
     pub absent_splits: Vec<Split>,
 }
 
@@ -149,30 +158,22 @@ impl Manifest {
     /// Any variant of [`DataError`] that is about folders, names or tables; [`DataError::ImagesMissing`] where a table
     /// names files that are not there.
     pub fn open(path: &Path) -> Result<Manifest, DataError> {
-        Manifest::open_watched(path, false, |_, _| {})
+        Manifest::open_watched(path, MissingImages::Refuse, |_, _| {})
     }
 
-    /// As [`Manifest::open`], but leaves out images that a table names and that are not there, with a warning.
+    /// As [`Manifest::open`], but does with images that a table names and that are not there as `missing_images` says. Where
+    /// headers of many files have to be read, `progress` hears after each how many of how many were, from any thread.
     ///
     /// # Errors
-    /// As [`Manifest::open`]; [`DataError::ImagesMissing`] where no image at all is there.
-    pub fn open_existing(path: &Path) -> Result<Manifest, DataError> {
-        Manifest::open_watched(path, true, |_, _| {})
-    }
-
-    /// As [`Manifest::open`], or, to `skip_missing`, as [`Manifest::open_existing`]. Where headers of many files have to be
-    /// read, `progress` hears after each how many of how many were, from any thread.
-    ///
-    /// # Errors
-    /// As those.
+    /// As [`Manifest::open`]; [`DataError::ImagesMissing`] also where no image at all is there.
     pub fn open_watched(
         path: &Path,
-        skip_missing: bool,
+        missing_images: MissingImages,
         progress: impl Fn(usize, usize) + Sync,
     ) -> Result<Manifest, DataError> {
         let mut manifest = Manifest::named(path, progress)?;
         let missing = manifest.missing_rows();
-        if !missing.is_empty() && (!skip_missing || missing.len() == manifest.rows.len()) {
+        if !missing.is_empty() && (missing_images == MissingImages::Refuse || missing.len() == manifest.rows.len()) {
             return Err(DataError::ImagesMissing {
                 table: manifest.place().to_owned(),
                 missing: missing.len(),

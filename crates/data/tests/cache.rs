@@ -162,6 +162,28 @@ fn damage_is_said_once_and_does_not_fill_the_cache() {
 }
 
 #[test]
+fn damage_is_counted_by_entry_and_the_sum_said_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources: Vec<PathBuf> = fixtures().into_iter().take(2).collect();
+    sources.iter().for_each(|path| drop(read(&open(folder.path(), LARGE).0, path)));
+    let entries = files(folder.path(), "pixels");
+    let damage = || entries.iter().for_each(|entry| fs::write(entry, b"damaged").unwrap());
+    let (cache, notices) = open(folder.path(), LARGE);
+    for _ in 0..2 {
+        damage();
+        sources.iter().for_each(|path| drop(read(&cache, path)));
+    }
+    assert_eq!((cache.usage().damaged, cache.usage().made), (2, 4));
+    drop(cache);
+    let notices = notices.lock().unwrap();
+    let [CacheNotice::Damaged { .. }, sum @ CacheNotice::Mended { entries: 2, .. }] = &notices[..] else {
+        panic!("{notices:?}")
+    };
+    let text = sum.to_string();
+    assert!(text.ends_with(": 2 entries were damaged and were decoded again"), "{text}");
+}
+
+#[test]
 fn an_audit_sees_the_same_without_it_while_it_fills_and_from_it() {
     let data = tempfile::tempdir().unwrap();
     let dicom = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/dicom/syntaxes/rle-12.dcm");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use roentgen_data::{DataError, Manifest, Sex, Split, write_table};
+use roentgen_data::{DataError, Manifest, MissingImages, Sex, Split, write_table};
 use tempfile::TempDir;
 
 /// A folder with these files; the content does not matter here, because opening does not decode.
@@ -107,7 +107,10 @@ fn reading_headers_says_how_far_it_is() {
     let dir = folder(&["train/n/a.dcm", "train/n/IM1.ima", "train/n/c.png", "train/p/d.dcm"]);
     let heard = Mutex::new(Vec::new());
     let hear = |done, all| heard.lock().unwrap().push((done, all));
-    assert_eq!(Manifest::open_watched(dir.path(), false, hear).unwrap(), Manifest::open(dir.path()).unwrap());
+    assert_eq!(
+        Manifest::open_watched(dir.path(), MissingImages::Refuse, hear).unwrap(),
+        Manifest::open(dir.path()).unwrap()
+    );
     let mut heard = heard.into_inner().unwrap();
     heard.sort_unstable();
     // A PNG has no patient to ask for.
@@ -311,11 +314,12 @@ fn images_that_are_not_there_are_counted_and_the_first_named() {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(!text.contains("gone10"), "{text}");
-    let manifest = Manifest::open_existing(&table).unwrap();
+    let those_there = |table: &Path| Manifest::open_watched(table, MissingImages::LeaveOut, |_, _| {});
+    let manifest = those_there(&table).unwrap();
     assert_eq!(paths(&manifest), ["images/a.png", "images/b.png"]);
     assert!(manifest.warnings.iter().any(|warning| warning.contains("12 of 14") && warning.contains("left out")));
     let dir = listed(b"path,label\nimages/x.png,a\n");
-    assert!(message(Manifest::open_existing(&dir.path().join("list.csv"))).contains("1 of 1"));
+    assert!(message(those_there(&dir.path().join("list.csv"))).contains("1 of 1"));
 }
 
 #[test]

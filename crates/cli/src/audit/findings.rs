@@ -3,6 +3,7 @@
 use super::shortcuts::{SUSPICIOUS, shortcuts};
 use crate::data::output::slashed;
 use crate::leaks::DIM;
+use crate::wording::counted;
 use roentgen_data::audit::{Examination, LEAST_AGREEMENT, Resemblance, SAME_PATIENT, Search};
 use roentgen_data::{Manifest, Split};
 use roentgen_eval::EvalError;
@@ -36,8 +37,11 @@ pub fn audit(
     }));
     let bad: Vec<String> = examination.bad.iter().map(|(_, error)| error.to_string()).collect();
     findings.extend(finding(Level::Warning, "bad-image", bad, |count| {
-        let verb = if count == 1 { "was" } else { "were" };
-        format!("{} cannot be decoded and {verb} not looked at", counted(count, "image", "images"))
+        counted(
+            count,
+            "image cannot be decoded and was not looked at",
+            "images cannot be decoded and were not looked at",
+        )
     }));
     let dim = examination.images.iter().filter(|image| image.look.stored.dim);
     let dim = dim.map(|image| slashed(&manifest.rows[image.row].path)).collect();
@@ -87,10 +91,6 @@ fn finding(
     summary: impl Fn(usize) -> String,
 ) -> Option<Finding> {
     (!details.is_empty()).then(|| Finding { level, kind, summary: summary(details.len()), details })
-}
-
-fn counted(count: usize, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 /// What can be said of patients and splits.

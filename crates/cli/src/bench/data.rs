@@ -4,7 +4,9 @@ use super::measure::median;
 use crate::arguments::{AugmentKind, Bench};
 use crate::failure::{Failure, Outcome};
 use crate::image_cache::open_folder;
-use crate::{progress, resolve};
+use crate::progress::Count;
+use crate::resolve;
+use crate::wording::counted;
 use clap::Args;
 use roentgen_cpu::CpuEngine;
 use roentgen_data::{DataError, ImageCache, Transform, load_image};
@@ -88,7 +90,8 @@ pub fn run(arguments: &Bench) -> Outcome {
         writeln!(out)?;
     } else {
         let Report { files, augment, image_size, threads, .. } = report;
-        writeln!(out, "{files} files to {image_size} x {image_size} px, augmentation {augment}, {threads} threads\n")?;
+        let (files, threads) = (counted(files, "file", "files"), counted(threads, "thread", "threads"));
+        writeln!(out, "{files} to {image_size} x {image_size} px, augmentation {augment}, {threads}\n")?;
         let Report { decode, cached_first_pass, cached, .. } = &report;
         writeln!(out, "                        images/s      best")?;
         for (name, speed) in
@@ -111,7 +114,7 @@ struct Passes<'a> {
 impl Passes<'_> {
     fn measure(&self, what: &str, pass: impl Fn(u64) -> Result<(), DataError>) -> Outcome<Speed> {
         eprintln!("measuring images from {what}");
-        let bar = progress::bar(self.rounds as u64 + 1, "{wide_bar} {pos}/{len} rounds, {eta} left");
+        let progress = Count::new("measuring", "rounds", self.rounds + 1);
         let mut seconds = Vec::with_capacity(self.rounds);
         // The first round meets the disk, and fills the cache.
         for round in 0..=self.rounds {
@@ -120,9 +123,9 @@ impl Passes<'_> {
             if round > 0 {
                 seconds.push(begun.elapsed().as_secs_f64());
             }
-            bar.inc(1);
+            progress.one_more();
         }
-        bar.finish_and_clear();
+        drop(progress);
         let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
         let images = self.files.len() as f64;
         Ok(Speed { images_per_s: images / median(&seconds), best_images_per_s: images / best })

@@ -1,7 +1,7 @@
 //! Passes over random data, timed round by round.
 
 use crate::failure::Outcome;
-use crate::progress;
+use crate::progress::Count;
 use roentgen_nn::loss::CrossEntropy;
 use roentgen_nn::optimizer::{Optimizer, ParameterSettings, Rule};
 use roentgen_nn::{
@@ -55,7 +55,7 @@ impl Subject<'_> {
         };
         let name = if step.is_some() { "training step" } else { "forward pass" };
         eprintln!("measuring the {name}");
-        let bar = progress::bar(self.rounds as u64 + 1, "{wide_bar} {pos}/{len} rounds, {eta} left");
+        let progress = Count::new("measuring", "rounds", self.rounds + 1);
         let mut seconds = Vec::with_capacity(self.rounds);
         let mut stages = Vec::with_capacity(self.rounds);
         // The first round packs weights and touches memory for the first time.
@@ -73,9 +73,9 @@ impl Subject<'_> {
                 seconds.push(begun.elapsed().as_secs_f64());
                 stages.push(program.stages());
             }
-            bar.inc(1);
+            progress.one_more();
         }
-        bar.finish_and_clear();
+        drop(progress);
         let in_stages = |stages: &Vec<StageReport>| stages.iter().map(|s| s.forward_s + s.backward_s).sum::<f64>();
         let rest: Vec<f64> = seconds.iter().zip(&stages).map(|(whole, stages)| whole - in_stages(stages)).collect();
         Ok(Measured {

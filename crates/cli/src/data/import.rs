@@ -2,9 +2,10 @@
 
 use super::output;
 use crate::failure::{Failure, Outcome};
+use crate::progress::Count;
 use clap::Args;
 use roentgen_data::sources::Kind;
-use roentgen_data::{Imported, Rules, Source, import};
+use roentgen_data::{Imported, Rules, Source, import_watched};
 use roentgen_run::directory::write_atomically;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,9 @@ pub fn run(arguments: &Import) -> Outcome {
         None => Rules::default(),
     };
     let sources = sources(&arguments.sources)?;
-    let imported = import(&sources, &rules)?;
+    let progress = Count::of_unknown("reading what is known of", "images");
+    let imported = import_watched(&sources, &rules, |done, all| progress.done_of(done, all))?;
+    drop(progress);
     for warning in &imported.manifest.warnings {
         eprintln!("warning: {warning}");
     }

@@ -1,7 +1,8 @@
 //! What models answer for the images of a split: several runs in one pass, as far as memory allows.
 
 use crate::failure::{Failure, Outcome};
-use crate::{progress, start};
+use crate::progress::Count;
+use crate::start;
 use roentgen_cpu::CpuEngine;
 use roentgen_data::{DataError, ImageCache, Manifest, Split};
 use roentgen_infer::{ModelFile, RowLogits, Together, arithmetic};
@@ -76,13 +77,12 @@ impl Answering {
                 eprintln!("evaluating {several} models in one pass, {behind} of them behind one frozen prefix");
             }
             for (question, answers) in questions.iter().zip(&mut answers) {
-                let bar =
-                    progress::bar(question.rows.len() as u64, "evaluating {wide_bar} {pos}/{len} images, {eta} left");
+                let progress = Count::of_images("evaluating", question.rows.len());
                 let logits = together.rows(&question.manifest, question.rows.clone(), |done| {
-                    bar.set_position(done as u64);
+                    progress.done(done);
                     true
                 })?;
-                bar.finish_and_clear();
+                drop(progress);
                 for (&model, logits) in taken.iter().zip(logits) {
                     answers[model] = Some(question.table(models[model], &logits));
                 }

@@ -22,7 +22,7 @@ pub struct Origin {
     pub image_sha256: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_sha256: Option<String>,
-    /// Of a file with several.
+    /// As the call says it; needed for a file with several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<NonZeroU32>,
     pub computation: Computation,
@@ -50,17 +50,22 @@ impl MethodRecord {
     }
 }
 
+/// The names of those files of this stem that a folder has.
+pub fn files_there(folder: &Path, stem: &str) -> Vec<String> {
+    let names = ENDINGS.iter().map(|ending| format!("{stem}{ending}"));
+    names.filter(|name| folder.join(name).exists()).collect()
+}
+
 impl Origin {
     /// Refuses a folder in which files of this stem are of something else. What the same call left there is made again.
-    pub fn refuse_others(&self, folder: &Path, stem: &str) -> Outcome {
-        let Some(first) =
-            ENDINGS.iter().map(|ending| format!("{stem}{ending}")).find(|name| folder.join(name).exists())
-        else {
-            return Ok(());
+    pub fn refuse_others(&self, folder: &Path, stem: &str, class: &str) -> Outcome {
+        let there = files_there(folder, stem);
+        let Some(first) = there.first() else { return Ok(()) };
+        let what = match std::fs::read(folder.join(format!("{stem}.json"))) {
+            Ok(bytes) => self.difference(&serde_json::from_slice(&bytes).unwrap_or_default(), class),
+            Err(_) => Some("something that no JSON file beside it names"),
         };
-        let said = std::fs::read(folder.join(format!("{stem}.json"))).ok();
-        let found = said.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let Some(what) = self.difference(&found.unwrap_or_default()) else { return Ok(()) };
+        let Some(what) = what else { return Ok(()) };
         Err(Failure::call(format!(
             "--out {}: {first} is there already, of {what}, and would be lost: name another folder, or remove its map first",
             folder.display()
@@ -68,16 +73,23 @@ impl Origin {
     }
 
     /// What a JSON file says otherwise; `None` where it is of the same.
-    fn difference(&self, found: &Value) -> Option<&'static str> {
+    fn difference(&self, found: &Value, class: &str) -> Option<&'static str> {
         let own = serde_json::to_value(self).expect("an origin is plain data");
         // Earlier versions did not write it.
         if found.get("model_sha256").is_none() {
-            return Some("something that no JSON file beside it names");
+            return Some("something that its JSON file does not name");
+        }
+        // Of a file with one frame that is the first; of one with several the call must say which.
+        let frame = |of: &Value| of.get("frame").and_then(Value::as_u64).unwrap_or(1);
+        if frame(found) != frame(&own) {
+            return Some("another --frame");
+        }
+        if found.get("class").is_some_and(|found| found != class) {
+            return Some("another class");
         }
         [
             ("model_sha256", "another model"),
             ("image_sha256", "another image"),
-            ("frame", "another --frame"),
             ("method", "another --module, --steps, --patch or --stride"),
             ("computation", "another --precision or choice of --exact"),
             ("mask_sha256", "another --mask"),

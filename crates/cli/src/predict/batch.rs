@@ -3,7 +3,7 @@
 use super::unfinished::{Origin, Unfinished};
 use super::{Format, Printer};
 use crate::failure::{Failure, Outcome};
-use crate::progress::ImageProgress;
+use crate::progress::Count;
 use roentgen_data::DataError;
 use roentgen_infer::Predictor;
 use roentgen_nn::ParameterStore;
@@ -105,7 +105,8 @@ impl Job<'_> {
         if unfinished.done > 0 {
             eprintln!("going on after image {} of {}", unfinished.done, self.images.len());
         }
-        let mut progress = ImageProgress::new(self.images.len(), unfinished.done);
+        let progress = Count::of_images("predicting", self.images.len());
+        progress.begin(self.images.len(), unfinished.done);
         let mut pushed = Ok(());
         predictor.files(store, &self.images[unfinished.done..], self.frame, |answer| {
             pushed = match answer {
@@ -117,7 +118,7 @@ impl Job<'_> {
         })?;
         pushed?;
         unfinished.sync()?;
-        progress.finish();
+        drop(progress);
         self.write(&unfinished, &unnameable)?;
         let bad = unfinished.bad + unnameable.len();
         unfinished.remove()?;

@@ -133,6 +133,31 @@ fn calls_that_cannot_be_answered() {
 }
 
 #[test]
+fn names_that_run_into_class_names_do_not_meet() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (run, out, images) = (path("covid"), path("out"), [path("x.png"), path("x-non.png")]);
+    for image in &images {
+        std::fs::copy(finished().join(IMAGES[0]), image).unwrap();
+    }
+    let model = ["import", "--arch", "resnet18", "--image-size", "32", "run/model.safetensors"];
+    roentgen(
+        finished(),
+        &[&model[..], &["--classes", "covid,non-covid", "--positive", "covid", "--out", &run]].concat(),
+    )
+    .succeeds();
+    let more = ["--module", "layer3", "--curve-steps", "0", "--out", &out];
+    let answer = roentgen(finished(), &[&["explain", &run, &images[0], &images[1]], &more[..]].concat()).succeeds();
+    assert_eq!(answer.stdout.lines().count(), 3);
+    let mut names = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(
+        names.by_ref().filter(|name| name.starts_with("x-non-2-")).count() == 3,
+        "`x-non` of `covid` is `x` of `non-covid`"
+    );
+    assert_eq!(contents(Path::new(&out)).len(), 6);
+}
+
+#[test]
 fn a_folder_with_maps_of_something_else_is_refused() {
     let folder = scratch();
     let out = folder.path().join("out");

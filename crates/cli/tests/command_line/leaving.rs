@@ -45,8 +45,27 @@ fn an_exported_model_says_what_it_needs_and_gives_the_same_logits() {
     std::fs::write(folder.path().join("run/test-sealed"), "").unwrap();
     export(&["--out", "sealed.onnx"]).fails(2, &["run: the run belongs to a search", "without the test images"]);
     let file = ["export", "model.safetensors", "--format", "onnx", "--out", "sealed.onnx"];
-    roentgen(&folder.path().join("run"), &file).fails(2, &[".: the run belongs to a search"]);
-    assert!(!folder.path().join("sealed.onnx").exists());
+    roentgen(&folder.path().join("run"), &file).fails(2, &["run: the run belongs to a search"]);
+    // Nor by another way to its weights.
+    std::fs::create_dir_all(folder.path().join("run/checkpoint")).unwrap();
+    std::fs::copy(folder.path().join("run/model.safetensors"), folder.path().join("run/checkpoint/copy.safetensors"))
+        .unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("run/model.safetensors", folder.path().join("link.safetensors")).unwrap();
+    let (weights, of_arch) = ("run/model.safetensors", ["--arch", "resnet18", "--image-size", "32", "--weights"]);
+    let image = "data/test/infected/00.png";
+    for call in [
+        &["predict", "run/checkpoint/copy.safetensors", image][..],
+        #[cfg(unix)]
+        &["predict", "link.safetensors", image],
+        #[cfg(unix)]
+        &["export", "link.safetensors", "--format", "onnx", "--out", "sealed.onnx"],
+        &[&["predict"], &of_arch[..], &[weights, image]].concat(),
+        &[&["import", weights, "--classes", "infected,normal", "--out", "again"], &of_arch[..4]].concat(),
+    ] {
+        roentgen(folder.path(), call).fails(2, &["run: the run belongs to a search"]);
+    }
+    assert!(!folder.path().join("sealed.onnx").exists() && !folder.path().join("again").exists());
     std::fs::remove_file(folder.path().join("run/test-sealed")).unwrap();
     assert!(std::fs::read(folder.path().join("run/model.safetensors")).unwrap() == model);
     // A model file by itself has no evaluation beside it.

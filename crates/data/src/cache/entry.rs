@@ -4,14 +4,27 @@
 //! digest of the pixels that were decoded, before they were resized (32 bytes), the CRC-32 of the header so far and of all
 //! samples (u32); then the samples row by row, of 16 bits each in two bytes. The file ends there.
 
-use super::header::{Header, number};
+use super::header::{FIELDS, Header, number};
 use crate::audit::PixelDigest;
 use crate::raster::{Image, Raster};
 
 /// Version of this form.
 pub(super) const VERSION: u32 = 1;
-const HEADER: Header =
-    Header { magic: *b"roentpix", version: VERSION, length: 60, checked: 56, of: "an image of the cache" };
+/// Bytes of the kind of samples, the width or the height.
+const NUMBER: usize = 4;
+/// Where kind, width, height and the digest stand.
+const KIND: usize = FIELDS;
+const WIDTH: usize = KIND + NUMBER;
+const HEIGHT: usize = WIDTH + NUMBER;
+const DIGEST: usize = HEIGHT + NUMBER;
+/// Bytes of the digest.
+const DIGEST_LENGTH: usize = 32;
+const HEADER: Header = Header {
+    magic: *b"roentpix",
+    version: VERSION,
+    fields: DIGEST + DIGEST_LENGTH - FIELDS,
+    of: "an image of the cache",
+};
 
 /// The file of an image, whose original has the digest `pixels`, written into `bytes`.
 pub(super) fn write(image: &Image, pixels: &PixelDigest, bytes: &mut Vec<u8>) {
@@ -41,8 +54,8 @@ pub(super) fn write(image: &Image, pixels: &PixelDigest, bytes: &mut Vec<u8>) {
 /// In words, what is wrong with it.
 pub fn read(bytes: &[u8]) -> Result<(PixelDigest, Image), String> {
     let (header, samples) = HEADER.open(bytes)?;
-    let (width, height) = (number(header, 16) as usize, number(header, 20) as usize);
-    let image = match number(header, 12) {
+    let (width, height) = (number(header, WIDTH) as usize, number(header, HEIGHT) as usize);
+    let image = match number(header, KIND) {
         0 => Raster::new(width, height, samples.to_vec()).map(Image::Gray8),
         1 if samples.len().is_multiple_of(2) => {
             let deep = samples.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
@@ -51,8 +64,8 @@ pub fn read(bytes: &[u8]) -> Result<(PixelDigest, Image), String> {
         2 => Raster::new(width, height, samples.to_vec()).map(Image::Rgb8),
         _ => None,
     };
-    let mut pixels = [0; 32];
-    pixels.copy_from_slice(&header[24..56]);
+    let mut pixels = [0; DIGEST_LENGTH];
+    pixels.copy_from_slice(&header[DIGEST..DIGEST + DIGEST_LENGTH]);
     let image = image.ok_or_else(|| format!("its {} bytes are not {width} x {height} pixels", samples.len()))?;
     Ok((PixelDigest::from_bytes(pixels), image))
 }

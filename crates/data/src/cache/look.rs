@@ -1,14 +1,13 @@
 //! What an audit sees of an image as a file.
 //!
-//! Little-endian: 8 bytes of magic, version (u32), CRC-32 of all that follows (u32); then the [`Look`] as it writes itself.
+//! Little-endian: 8 bytes of magic, version (u32), CRC-32 of all other bytes (u32); then the [`Look`] as it writes itself.
 
 use super::header::Header;
 use crate::audit::Look;
 
 /// Version of this form, and of what is seen: to be raised with either.
-pub(super) const VERSION: u32 = 1;
-const HEADER: Header =
-    Header { magic: *b"roentlok", version: VERSION, length: 16, checked: 0, of: "what was seen of an image" };
+pub(super) const VERSION: u32 = 2;
+const HEADER: Header = Header { magic: *b"roentlok", version: VERSION, fields: 0, of: "what was seen of an image" };
 
 /// The file of what was seen, written into `bytes`.
 pub(super) fn write(look: &Look, bytes: &mut Vec<u8>) {
