@@ -39,7 +39,12 @@ impl SharedPrefix {
     ) -> Result<(), OtherPrefix> {
         let behind = network.tensors_behind(cut);
         let is_same = |tensor: usize| match self.from[tensor] {
-            Some(_) => self.weights.tensor(ParameterSet::Live, tensor) == store.tensor(ParameterSet::Live, tensor),
+            Some(_) => {
+                let bits = |store: &ParameterStore| -> Vec<u32> {
+                    store.tensor(ParameterSet::Live, tensor).iter().map(|x| x.to_bits()).collect()
+                };
+                bits(&self.weights) == bits(store)
+            }
             // The network that the weights are laid out for may have another head.
             None => self.weights.specs()[tensor].shape == store.specs()[tensor].shape,
         };

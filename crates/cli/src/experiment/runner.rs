@@ -92,7 +92,8 @@ impl Runner {
             self.data(&job.config).map_err(|failure| failure.about(&job.name))?;
             let data = self.data(&job.config)?;
             Setup::check(&job.config, &data.manifest).map_err(|error| Failure::from(error).about(&job.name))?;
-            if !job.is_finished() {
+            // What goes on has its weights in its checkpoint.
+            if matches!(job.run.state(), RunState::Absent | RunState::Started) {
                 start::check_weights(&job.config.network.weights).map_err(|failure| failure.about(&job.name))?;
             }
             refuse_other_settings(job, self.searches)?;
@@ -157,10 +158,11 @@ impl Runner {
                 let group = self.next_group(&mut class, &mut refused);
                 end(refused.into_iter().map(|(job, failure)| (job, Err(failure))).collect(), &mut progress)?;
                 let outcomes = self.train_group(group, &mut progress)?;
-                let stopped = outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(false)));
-                let over = outcomes.into_iter().filter(|(_, outcome)| !matches!(outcome, Ok(false)));
+                let stopped = self.stop.load(Ordering::Relaxed);
+                // Who stops does not wait for an evaluation; the next call begins with it.
+                let over = outcomes.into_iter().filter(|(_, outcome)| outcome.as_ref().map_or(true, |_| !stopped));
                 end(over.map(|(job, outcome)| (job, outcome.map(|_| ()))).collect(), &mut progress)?;
-                if stopped || self.stop.load(Ordering::Relaxed) {
+                if stopped {
                     return Ok(None);
                 }
             }

@@ -233,6 +233,20 @@ fn a_folder_of_other_data_or_another_experiment_is_left_alone() {
 }
 
 #[test]
+fn rows_that_were_begun_need_no_start_weights() {
+    let folder = prepared(FILE);
+    let start = folder.path().join("start.safetensors");
+    std::fs::copy(finished().join("run/model.safetensors"), &start).unwrap();
+    let call = |out: &str, epochs: &str| {
+        experiment(folder.path(), &["--out", out, "--epochs", epochs, "--weights", "start.safetensors"])
+    };
+    call("out", "1").succeeds();
+    std::fs::remove_file(start).unwrap();
+    call("out", "2").succeeds();
+    call("new", "2").fails(2, &["--weights start.safetensors: no such file or run"]);
+}
+
+#[test]
 fn classes_that_are_balanced_twice_are_warned_of_once() {
     let twice = FILE.replace("learning_rate = 0.01", "learning_rate = 0.01\nclass_weights = \"balanced\"");
     let folder = prepared(&twice.replace("augment = \"none\"", "augment = \"none\"\nsampler = \"balanced\""));
