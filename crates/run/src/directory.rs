@@ -113,10 +113,13 @@ impl RunDirectory {
     }
 
     /// The sealed run that a path leads to, links followed: the path is its folder, or something in it or in a folder of
-    /// its, such as a model or a checkpoint.
+    /// its, such as a model or a checkpoint; or it is a folder whose model lies there.
     pub fn sealed_at(path: &Path) -> Option<RunDirectory> {
-        let place = path.canonicalize().ok()?;
-        place.ancestors().take(3).map(RunDirectory::new).find(|run| run.seal_file().is_file())
+        let leads = |place: PathBuf| {
+            let place = place.canonicalize().ok()?;
+            place.ancestors().take(3).map(RunDirectory::new).find(|run| run.seal_file().is_file())
+        };
+        leads(path.to_owned()).or_else(|| leads(RunDirectory::new(path).model_file()))
     }
 
     /// `test-sealed`: says, while it is there, that the test images of this run must not be looked at yet.

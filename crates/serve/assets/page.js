@@ -175,10 +175,13 @@ async function classifyOne(model, file, article) {
   const { predictions } = await call(`v1/predict?${about()}`, upload(file));
   showPrediction(article, predictions[0]);
   const select = article.querySelector(".class");
+  let asked = 0;
   const explain = async (chosenClass) => {
     const wanted = about(chosenClass === undefined ? {} : { class: chosenClass });
-    // By the time of the answer another class may be chosen.
-    const isWanted = () => chosenClass === undefined || select.value === chosenClass;
+    // By the time of the answer another class may be chosen, or this one again.
+    asked += 1;
+    const number = asked;
+    const isWanted = () => number === asked;
     try {
       const { explanations } = await call(`v1/explain?${wanted}`, upload(file));
       if (isWanted()) showExplanation(article, file, explanations[0]);
@@ -285,7 +288,7 @@ function waitForMap(article) {
   article.querySelector(".heat").hidden = true;
   const where = article.querySelector(".where");
   // From here on it answers the user, and is read out; before, many images may speak at the same time.
-  where.setAttribute("role", "status");
+  where.setAttribute("aria-live", "polite");
   where.textContent = "waiting\u2026";
 }
 

@@ -9,11 +9,13 @@ use axum::http::{HeaderMap, header};
 /// apart and are passed over; a weight that is no number from 0 to 1 makes its range nothing.
 pub(crate) fn preference(headers: &HeaderMap, media_type: &str) -> Option<(u16, u8)> {
     let lines = headers.get_all(header::ACCEPT).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
-    let all = lines.collect::<Vec<_>>().join(",");
-    if unquoted(&all, ',').all(|range| range.trim().is_empty()) {
+    let lines: Vec<_> = lines.collect();
+    // Line by line, so that a quote without its end takes no other line with it.
+    let ranges = || lines.iter().flat_map(|line| unquoted(line, ','));
+    if ranges().all(|range| range.trim().is_empty()) {
         return Some((1000, 0));
     }
-    let named = unquoted(&all, ',').filter_map(|range| {
+    let named = ranges().filter_map(|range| {
         let mut parts = unquoted(range, ';').map(str::trim);
         let exactness = exactness(parts.next()?, media_type)?;
         let mut parameters = parts.filter_map(|part| part.split_once('='));
@@ -86,6 +88,7 @@ mod tests {
             (&["image/png;q=2, image/png;q=x, application/json;q=0.1"], Some(json)),
             (&["image/png;x=\"p;q=0, \\\"\", application/json;q=0.5"], Some(png)),
             (&["image/png;q = 0.1, application/json;q=0.5"], Some(json)),
+            (&["image/png;q=0.5;x=\"", "application/json"], Some(json)),
             (&["image/png;q=0.0001"], None),
             (&["text/html"], None),
             (&["*/*;q=0"], None),

@@ -5,8 +5,9 @@
 //!
 //! Of the images that wait the one of the fewest pixels is next, so that one larger image holds up nobody. Each is passed by
 //! [`MOST_PASSED`] others at most: then it is next, in the order in which they came, and what it lacks is kept for it. So
-//! under a load that never ends nobody waits much longer than in that order. And while decoders are at large images, one
-//! thread more takes small ones, with pixels of its own: nobody waits longer for what it does.
+//! under a load that never ends the order is that in which they came, but for so many, and nobody waits much longer than in
+//! it. And while decoders are at large images, one thread more takes small ones in the order in which they came, with pixels
+//! of its own: nobody waits longer for what it does, and it counts as passing nobody.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +49,7 @@ struct AtWork {
 
 struct Waiting {
     pixels: u64,
-    /// How many have been begun that came later.
+    /// How many have been begun on the decoders that came later: never more than of who came before.
     passed: usize,
     /// Closed where its request has gone.
     turn: oneshot::Sender<(Turn, Place)>,
@@ -134,11 +135,11 @@ impl State {
         let decoder = on_decoders().count() < threads;
         let beside = on_decoders().any(|work| work.pixels > small) && self.at_work.values().all(|work| !work.beside);
         let shortest = (0..self.waiting.len()).min_by_key(|&index| self.waiting[index].pixels)?;
-        let index = self.waiting.iter().position(|image| image.passed >= MOST_PASSED).unwrap_or(shortest);
+        let index = if self.waiting[0].passed < MOST_PASSED { shortest } else { 0 };
         let (index, beside) = if decoder && self.waiting[index].pixels <= room {
             (index, false)
-        } else if beside && self.waiting[shortest].pixels <= small {
-            (shortest, true)
+        } else if beside {
+            (self.waiting.iter().position(|image| image.pixels <= small)?, true)
         } else {
             return None;
         };
@@ -242,6 +243,11 @@ mod tests {
             one.finish();
             assert!(other.is_begun() && !larger.is_begun());
         }
+        // Among small ones the smallest does not go first, which would leave another waiting as long as they come.
+        let (one, mut other, mut smallest) = (come(&decoders, 5), come(&decoders, 10), come(&decoders, 5));
+        one.finish();
+        assert!(other.is_begun() && !smallest.is_begun());
+        drop((other, smallest));
         let mut small = come(&decoders, 10);
         assert!(small.is_begun());
         // A decoder goes to who came first, also while the thread for small ones is at work.

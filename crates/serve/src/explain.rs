@@ -164,10 +164,10 @@ async fn explain_one<T: Send + 'static>(
     let evidence = Evidence { prediction, class, method: method.name(), map: explained.map, shown: decoded.kept };
     let drawn = move || {
         let _drawing = drawing;
-        draw(evidence)
+        // Drawing goes on where the client has gone, and its memory counts until it ends.
+        draw(evidence).map(|drawn| (drawn, room))
     };
-    let drawn = on_thread(drawn).await?.map_err(|error| Refusal::internal(error.to_string()))?;
-    Ok((drawn, room))
+    on_thread(drawn).await?.map_err(|error| Refusal::internal(error.to_string()))
 }
 
 /// The PNG of an image with its map and a legend.

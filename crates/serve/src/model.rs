@@ -42,13 +42,6 @@ pub(crate) struct Opened {
 /// # Errors
 /// Where a file is missing, broken, or replaced while it is read, and of a run of a search that has not chosen its winner.
 pub(crate) fn open(source: &ModelSource, settings: &Settings) -> Result<Opened, ServeError> {
-    if let Some(sealed) = RunDirectory::sealed_at(&source.path) {
-        return Err(ServeError::File {
-            file: sealed.seal_file(),
-            found: "the run belongs to a search, which chooses its winner without the test images".to_owned(),
-            advice: "serve its winner after the choice, or train the run by itself",
-        });
-    }
     let run = source.path.is_dir().then(|| RunDirectory::open(&source.path)).transpose()?;
     let file = run.as_ref().map_or_else(|| source.path.clone(), RunDirectory::model_file);
     // The model first: where there is none, its error says what to do.
@@ -103,6 +96,14 @@ pub(crate) fn open(source: &ModelSource, settings: &Settings) -> Result<Opened, 
     if let Some((name, metrics)) = &evaluation {
         description["evaluated_on"] = name.as_str().into();
         description["metrics"] = json!(metrics);
+    }
+    // Last: a search may have sealed the run while it was read.
+    if let Some(sealed) = RunDirectory::sealed_at(&source.path) {
+        return Err(ServeError::File {
+            file: sealed.seal_file(),
+            found: "the run belongs to a search, which chooses its winner without the test images".to_owned(),
+            advice: "serve its winner after the choice, or train the run by itself",
+        });
     }
     let served = Served {
         name: source.name.clone(),

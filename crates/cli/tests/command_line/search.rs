@@ -104,6 +104,18 @@ fn the_test_images_stay_sealed_until_the_winner_is_fixed() {
             let explain = ["explain", &path, "data/test/normal/00.png", "--out", "maps"];
             roentgen(folder.path(), &explain).fails(2, &["chooses its winner without the test images"]);
             assert!(!folder.path().join("answers.csv").exists() && !folder.path().join("maps").exists());
+            // Nor by a folder into which its model is linked.
+            #[cfg(unix)]
+            {
+                let linked = folder.path().join(format!("linked-{name}"));
+                std::fs::create_dir(&linked).unwrap();
+                std::fs::copy(run.path().join("config.toml"), linked.join("config.toml")).unwrap();
+                std::os::unix::fs::symlink(run.path().join("model.safetensors"), linked.join("model.safetensors"))
+                    .unwrap();
+                let refused =
+                    roentgen(folder.path(), &["predict", linked.to_str().unwrap(), "data/test/normal/00.png"]);
+                refused.fails(2, &["chooses its winner without the test images"]);
+            }
             let winners = format!("whole/runs/{winner}-seed-0");
             roentgen(folder.path(), &["compare", &winners, &path]).fails(2, &["chooses its winner without"]);
         }

@@ -158,7 +158,7 @@ fn the_page_shows_what_is_dropped_on_it() {
         )
     };
     browser.value(&choose("infected"));
-    browser.wait_for("document.querySelector('.where[role=status]').textContent === 'No heat map: a full server'");
+    browser.wait_for("document.querySelector('.where[aria-live=polite]').textContent === 'No heat map: a full server'");
     assert_eq!(browser.value("document.querySelector('.heat').hidden"), true);
     browser.value(
         "const late = new Promise((resolve) => { window.release = resolve; }); \
@@ -227,7 +227,7 @@ fn the_page_shows_what_is_dropped_on_it() {
     browser.wait_for("document.querySelector('.result.failed .found')");
     let reason = "no image of another class than `lung_opacity_or_infiltrate`";
     browser.value(&format!(
-        "document.querySelector('#card td').replaceWith(estimate({{ value: null, reason: '{reason}' }}))"
+        "document.querySelector('#card td').replaceChildren(estimate({{ value: null, reason: '{reason}' }}))"
     ));
     assert_eq!(browser.value("document.documentElement.scrollWidth"), 390);
     browser.screenshot(&pictures.join("page-phone.png"));
