@@ -266,9 +266,10 @@ impl Count {
         self.done(done as usize);
     }
 
-    /// As [`Count::done`], for what says with each how many there are.
+    /// As [`Count::done`], for what says with each how many there are: of other work, which follows the first, another number.
     pub fn done_of(&self, done: usize, all: usize) {
-        if lock(&self.status).length == 0 {
+        let length = lock(&self.status).length;
+        if length != all as u64 {
             self.begin(all, 0);
         }
         self.done(done);
