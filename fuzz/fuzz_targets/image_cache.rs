@@ -8,7 +8,7 @@ use roentgen_data::cache::{entry, look};
 
 /// Where the checksum of an image stands, which covers everything else.
 const CHECKSUM: std::ops::Range<usize> = 56..60;
-/// Where that of a look stands, which covers what is behind it.
+/// Where that of a look stands, likewise.
 const LOOK_CHECKSUM: std::ops::Range<usize> = 12..16;
 
 fn check(bytes: &[u8]) {
@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = look::read(bytes);
     if bytes.len() >= LOOK_CHECKSUM.end {
         let mut mended = bytes.to_vec();
-        let checksum = crc32fast::hash(&bytes[LOOK_CHECKSUM.end..]);
+        let checksum = crc32fast::hash(&[&bytes[..LOOK_CHECKSUM.start], &bytes[LOOK_CHECKSUM.end..]].concat());
         mended[LOOK_CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         if let Ok(look) = look::read(&mended) {
             assert!(!look.stored.format.container.is_empty());

@@ -123,7 +123,7 @@ pub fn evaluate(runs: &[&RunDirectory], arguments: &Evaluate) -> Outcome<Vec<Met
     let name = result_name(first.run, &manifest, root, split)?;
     // Other data may hold the test images under another name.
     if name != Split::Train.name() && name != VALIDATION {
-        subjects.iter().try_for_each(|subject| search::refuse_sealed(subject.run))?;
+        subjects.iter().try_for_each(|subject| search::refuse_sealed_model(subject.run.path()))?;
     }
     let label_of = labels(&manifest, classes, &arguments.map)?;
     let mut engine = config.engine.clone();

@@ -244,9 +244,11 @@ impl Count {
     pub fn begin(&self, all: usize, done: usize) {
         let Count { what, unit, status } = self;
         let mut status = lock(status);
+        // Before another bar is drawn below it.
+        status.clear();
         let mut bar = Status::new(0, &format!("{what} {{wide_bar}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left"));
         bar.add(all as u64, done as u64);
-        std::mem::replace(&mut *status, bar).clear();
+        *status = bar;
     }
 
     /// So many are done now; fewer than were said before is no news, as threads overtake each other.

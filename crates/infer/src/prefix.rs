@@ -40,10 +40,8 @@ impl SharedPrefix {
         let behind = network.tensors_behind(cut);
         let is_same = |tensor: usize| match self.from[tensor] {
             Some(_) => {
-                let bits = |store: &ParameterStore| -> Vec<u32> {
-                    store.tensor(ParameterSet::Live, tensor).iter().map(|x| x.to_bits()).collect()
-                };
-                bits(&self.weights) == bits(store)
+                let [one, other] = [&self.weights, store].map(|store| store.tensor(ParameterSet::Live, tensor));
+                one.iter().map(|x| x.to_bits()).eq(other.iter().map(|x| x.to_bits()))
             }
             // The network that the weights are laid out for may have another head.
             None => self.weights.specs()[tensor].shape == store.specs()[tensor].shape,

@@ -150,6 +150,9 @@ impl Runner {
         };
         let (before, open): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.is_finished());
         for (_, class) in classes(before) {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             end(class.into_iter().map(|job| (job, Ok(()))).collect(), &mut progress)?;
         }
         for (_, mut class) in classes(open) {
@@ -162,7 +165,8 @@ impl Runner {
                 // Who stops does not wait for an evaluation; the next call begins with it.
                 let over = outcomes.into_iter().filter(|(_, outcome)| outcome.as_ref().map_or(true, |_| !stopped));
                 end(over.map(|(job, outcome)| (job, outcome.map(|_| ()))).collect(), &mut progress)?;
-                if stopped {
+                // Also where that was asked for during the evaluation.
+                if stopped || self.stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
             }
